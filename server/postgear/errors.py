@@ -1,0 +1,72 @@
+"""Every error postgear raises, in one tree.
+
+::
+
+    PostgearError
+     ├─ ConfigError          a setting is missing, malformed or contradicts another
+     ├─ SchemaError          the database has no postgear schema, or one of another version
+     ├─ StoreError           the database did not do what was asked
+     │   ├─ StoreUnavailable   it could not be reached; nothing is known to have changed
+     │   └─ StoreInDoubt       a commit was sent and its outcome is not known; never an ack
+     ├─ EmbeddedError        the embedded PostgreSQL could not be set up or started
+     ├─ ProtocolError        the peer sent bytes that are not Gearman; carries the ERROR code
+     └─ ServerError          a Gearman server answered with ERROR or could not be reached
+"""
+
+from __future__ import annotations
+
+
+class PostgearError(Exception):
+    """The root of the tree."""
+
+    exit_code = 1
+
+
+class ConfigError(PostgearError):
+    """A setting is missing, malformed or contradicts another."""
+
+    exit_code = 2
+
+
+class SchemaError(PostgearError):
+    """The database has no postgear schema, or one of another version."""
+
+    exit_code = 3
+
+
+class StoreError(PostgearError):
+    """The database did not do what was asked."""
+
+    exit_code = 4
+
+
+class StoreUnavailable(StoreError):
+    """The database could not be reached; nothing is known to have changed."""
+
+
+class StoreInDoubt(StoreError):
+    """A commit was sent and its outcome is not known; it must not be acknowledged."""
+
+
+class EmbeddedError(PostgearError):
+    """The embedded PostgreSQL could not be set up or started."""
+
+    exit_code = 5
+
+
+class ProtocolError(PostgearError):
+    """The peer sent bytes that are not Gearman.
+
+    *code* is the word of the ERROR packet (libgearman's name without ``GEARMAN_``).
+    """
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(f"{code}: {text}")
+        self.code = code
+        self.text = text
+
+
+class ServerError(PostgearError):
+    """A Gearman server answered with ERROR, closed the connection or could not be reached."""
+
+    exit_code = 6

@@ -1,0 +1,158 @@
+"""The schema ``postgear``: create it, upgrade it, tell its version.
+
+Tables, types and indexes belong to the migrations (Alembic); functions, views and grants to the files of ``sql/``, which
+are applied anew after each upgrade, in the same transaction. This is not the place for queries: ``store`` has those.
+
+Alembic and SQLAlchemy are imported only where something is changed, so that a server that only checks starts fast.
+Every *dsn* is anything libpq takes: keywords, a URI, several hosts, a service, or "" for libpq's environment.
+
+To add a migration:
+
+1. write ``migrations/versions/NNNN_name.py`` with ``revision = "NNNN"``, both ways;
+2. set ``VERSION`` to it;
+3. where a function's arguments or result change, drop the old one in the migration: ``create or replace`` cannot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import psycopg
+from psycopg import sql
+
+from postgear.errors import SchemaError, StoreError, StoreUnavailable
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+    from sqlalchemy import Connection
+
+VERSION: Final = "0001"
+"""The revision this release works with: Alembic's head, known without importing Alembic."""
+
+_SQL_FILES: Final = ("functions/*.sql", "views.sql", "grants.sql")
+"""What is applied after the migrations, in this order, under ``sql/``."""
+
+_LOCK_KEY: Final = 0x706F737467656172
+"""Advisory lock held while the schema changes: "postgear" in ASCII."""
+
+
+def upgrade(dsn: str, *, queue: str | None = None) -> str:
+    """Bring the schema of the database to this release's version and return that version; returns after commit.
+
+    All or nothing, in one transaction; a second caller waits for the first. Creates the schema where there is none.
+    queue: names the queue, the middle part of background job handles; None leaves the name it has.
+
+    Raises StoreUnavailable without a connection, SchemaError where the database refuses (the message is the database's).
+    """
+    from alembic import command
+
+    with _changing(dsn) as (connection, config):
+        connection.exec_driver_sql("create schema if not exists postgear")
+        command.upgrade(config, "head")
+        _apply_sql_files(connection)
+        if queue is not None:
+            connection.exec_driver_sql("update postgear.queue set name = %s", (queue,))
+    return VERSION
+
+
+def downgrade(dsn: str, revision: str) -> None:
+    """Take the schema back to *revision*, or with "base" to nothing but an empty schema; returns after commit.
+
+    The functions of ``sql/`` stay as they are where the revision leaves them: ``upgrade`` of the older release brings its own.
+
+    Raises as ``upgrade`` does.
+    """
+    from alembic import command
+
+    with _changing(dsn) as (_, config):
+        command.downgrade(config, revision)
+
+
+def current(dsn: str) -> str | None:
+    """Return the version of the database's schema; None: there is none. Raises StoreUnavailable."""
+    try:
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            row = connection.execute("select to_regclass('postgear.alembic_version') is not null").fetchone()
+            if row is None or not row[0]:
+                return None
+            row = connection.execute("select version_num from postgear.alembic_version").fetchone()
+            return None if row is None else str(row[0])
+    except psycopg.OperationalError as error:
+        raise StoreUnavailable(str(error).strip()) from error
+
+
+def check(dsn: str) -> None:
+    """Raise SchemaError unless the database's schema has this release's version. Raises StoreUnavailable."""
+    found = current(dsn)
+    if found is None:
+        raise SchemaError("the database has no schema postgear; `postgear init` creates it")
+    if found != VERSION:
+        raise SchemaError(f"the database's schema postgear has version {found}, this server needs {VERSION}")
+
+
+def head() -> str:
+    """Return the newest revision in ``migrations/``, asking Alembic. A test proves that ``VERSION`` equals it."""
+    from alembic.script import ScriptDirectory
+
+    return str(ScriptDirectory.from_config(_config()).get_current_head())
+
+
+@contextmanager
+def _changing(dsn: str) -> Iterator[tuple[Connection, Config]]:
+    """Give a connection in a transaction that no other ``upgrade`` or ``downgrade`` is in; commit at the end."""
+    from alembic.util import CommandError
+    from sqlalchemy import NullPool, create_engine
+    from sqlalchemy.exc import DBAPIError
+
+    engine = create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(dsn), poolclass=NullPool)
+    try:
+        with engine.begin() as connection:
+            connection.exec_driver_sql(f"select pg_advisory_xact_lock({_LOCK_KEY})")
+            config = _config()
+            config.attributes["connection"] = connection
+            yield connection, config
+    except DBAPIError as error:
+        raise _translate(error.orig or error) from error
+    except psycopg.Error as error:
+        raise _translate(error) from error
+    except CommandError as error:
+        raise SchemaError(str(error)) from error
+
+
+def _translate(error: BaseException) -> StoreError | SchemaError:
+    text = str(error).strip()
+    return StoreUnavailable(text) if isinstance(error, psycopg.OperationalError) else SchemaError(text)
+
+
+def _apply_sql_files(connection: Connection) -> None:
+    driver: Any = connection.connection.driver_connection
+    # Bodies may name functions of files that come later in the alphabet.
+    driver.execute("set local check_function_bodies = off")
+    folder = _folder("sql")
+    for pattern in _SQL_FILES:
+        for path in sorted(folder.glob(pattern)):
+            try:
+                # Without parameters psycopg sends the text as it is: a file may hold several statements and any %.
+                driver.execute(sql.SQL(path.read_text(encoding="utf-8")))
+            except psycopg.Error as error:
+                raise SchemaError(f"{path.relative_to(folder.parent)}: {str(error).strip()}") from error
+
+
+def _config() -> Config:
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(_folder("migrations")).replace("%", "%%"))
+    return config
+
+
+def _folder(name: str) -> Path:
+    """Find *name* inside the installed package, else at the root of the repository."""
+    package = Path(__file__).parent
+    for folder in (package / name, package.parent.parent / name):
+        if folder.is_dir():
+            return folder
+    raise SchemaError(f"{name}/ is neither in {package} nor in {package.parent.parent}")

@@ -47,13 +47,13 @@ def _default_data_dir() -> str:
 
 
 def _setting(
-    default: object, parser: parse.Parser, allowed: str, *, help: str, reason: str, unit: str = "", shown: str = ""
+    default: object, parser: parse.Parser, allowed: str, *, about: str, reason: str, unit: str = "", shown: str = ""
 ) -> Any:
     """Declare a field. *allowed* completes "must be …"; *shown* is a default that differs by machine, in words."""
-    about = {"parse": parser, "allowed": allowed, "help": help, "reason": reason, "unit": unit, "shown": shown}
+    metadata = {"parse": parser, "allowed": allowed, "help": about, "reason": reason, "unit": unit, "shown": shown}
     if callable(default):
-        return field(default_factory=default, metadata=about)
-    return field(default=default, metadata=about)
+        return field(default_factory=default, metadata=metadata)
+    return field(default=default, metadata=metadata)
 
 
 _KEEPALIVE = parse.integer(0, 32767)
@@ -69,14 +69,14 @@ class Config:
         None,
         parse.text,
         "a libpq connection string or URL",
-        help="The database. An empty text means what libpq's environment says; none at all starts an embedded PostgreSQL.",
+        about="The database. An empty text means what libpq's environment says; none at all starts an embedded PostgreSQL.",
         reason="Nothing to set up for a first try. PGHOST, PGHOSTADDR, PGSERVICE or PGDATABASE count as an empty text.",
     )
     data_dir: str = _setting(
         _default_data_dir,
         parse.path,
         "a folder",
-        help="Where the embedded PostgreSQL keeps its data; unused with a DSN.",
+        about="Where the embedded PostgreSQL keeps its data; unused with a DSN.",
         reason="Debian's place for a service's state, and the user's own for everybody else.",
         shown="/var/lib/postgear for root, else ~/.local/share/postgear",
     )
@@ -84,15 +84,15 @@ class Config:
         ("127.0.0.1:4730",),
         parse.listen,
         "HOST:PORT or a list of them, e.g. 127.0.0.1:4730, [::1]:4730; port 0 takes a free one",
-        help="The addresses that clients and workers connect to.",
-        reason="Gearman has no authentication, so a server is reachable from other machines only if asked for. 4730 is Gearman's port.",
+        about="The addresses that clients and workers connect to.",
+        reason="Gearman has no authentication, so other machines reach a server only if asked for. 4730 is Gearman's port.",
     )
     bind_wait_seconds: float = _setting(
         0.0,
         parse.seconds(0, 3600),
         "seconds from 0 to 3600",
         unit="seconds",
-        help="How long to try again while another process has the port.",
+        about="How long to try again while another process has the port.",
         reason="A taken port is a mistake to hear about at once; gearmand waits 20 s, and so does `postgear gearmand`.",
     )
     backlog: int = _setting(
@@ -100,14 +100,14 @@ class Config:
         parse.integer(1, 65535),
         "a number from 1 to 65535",
         unit="connections",
-        help="How many connections the kernel queues until they are accepted.",
+        about="How many connections the kernel queues until they are accepted.",
         reason="gearmand's 32 drops connections when a fleet of workers reconnects; the kernel caps it at its own limit.",
     )
     name: str = _setting(
         _default_name,
         parse.token(NAME_MAX_BYTES),
         f"1 to {NAME_MAX_BYTES} printable ASCII characters without spaces",
-        help="This server's name: in logs, in postgear.server, and in the handles of foreground jobs.",
+        about="This server's name: in logs, in postgear.server, and in the handles of foreground jobs.",
         reason="Operators know machines by it; 40 bytes leave room for the number in a handle of 63.",
         shown="the short host name",
     )
@@ -115,7 +115,7 @@ class Config:
         None,
         parse.token(PREFIX_MAX_BYTES),
         f"1 to {PREFIX_MAX_BYTES} printable ASCII characters without spaces",
-        help="What job handles start with, instead of H: and a name.",
+        about="What job handles start with, instead of H: and a name.",
         reason="The handles that gearmand's clients expect. A handle has at most 63 bytes, the number up to 20.",
         shown="H:<name>",
     )
@@ -123,7 +123,7 @@ class Config:
         False,
         parse.flag,
         "true or false",
-        help="Give a worker's functions turns, within one priority.",
+        about="Give a worker's functions turns, within one priority.",
         reason="gearmand's default: a worker's functions are tried in the order of their registration, the last one first.",
     )
     worker_wakeup: int = _setting(
@@ -131,7 +131,7 @@ class Config:
         parse.integer(0, 255),
         "a number from 0 to 255; 0 wakes all",
         unit="workers",
-        help="How many sleeping workers one job wakes; 0 wakes all of its function.",
+        about="How many sleeping workers one job wakes; 0 wakes all of its function.",
         reason="gearmand's default: it never leaves a job waiting for a worker that woke and died.",
     )
     job_retries: int = _setting(
@@ -139,21 +139,21 @@ class Config:
         parse.integer(-1, 255),
         "a number from -1 to 255; -1 is for ever, 0 gives a job up at the first loss",
         unit="lost workers",
-        help="After how many lost workers a job is given up with WORK_FAIL; -1 never gives up.",
+        about="After how many lost workers a job is given up with WORK_FAIL; -1 never gives up.",
         reason="A job that was acknowledged is not dropped unless asked for.",
     )
     exceptions: bool = _setting(
         False,
         parse.flag,
         "true or false",
-        help="Send WORK_EXCEPTION to every client, also to those that did not ask with OPTION_REQ.",
+        about="Send WORK_EXCEPTION to every client, also to those that did not ask with OPTION_REQ.",
         reason="gearmand's default: old clients understand only WORK_FAIL.",
     )
     remote_shutdown: bool = _setting(
         False,
         parse.flag,
         "true or false",
-        help="Obey the admin command shutdown from other machines too, not only over loopback.",
+        about="Obey the admin command shutdown from other machines too, not only over loopback.",
         reason="Gearman has no authentication.",
     )
     max_packet_bytes: int = _setting(
@@ -161,7 +161,7 @@ class Config:
         _SIZE,
         _SIZE_ALLOWED,
         unit="bytes",
-        help="A longer packet is refused with ERROR before it is buffered.",
+        about="A longer packet is refused with ERROR before it is buffered.",
         reason="Bounds the memory one connection can take, far above the payloads that queues carry.",
     )
     output_buffer_bytes: int = _setting(
@@ -169,7 +169,7 @@ class Config:
         _SIZE,
         _SIZE_ALLOWED,
         unit="bytes",
-        help="A connection with this much unsent output is closed as too slow.",
+        about="A connection with this much unsent output is closed as too slow.",
         reason="One packet of the greatest size fits; a peer that reads nothing does not eat the server's memory.",
     )
     submit_timeout_seconds: float = _setting(
@@ -177,7 +177,7 @@ class Config:
         parse.seconds(0, 86400),
         "seconds from 0 to 86400",
         unit="seconds",
-        help="How long a background submit waits for a database that is away before it gets ERROR.",
+        about="How long a background submit waits for a database that is away before it gets ERROR.",
         reason="Outlasts a restart or a quick failover of the database, and is below the time-outs that clients use.",
     )
     lease_seconds: float = _setting(
@@ -185,7 +185,7 @@ class Config:
         parse.seconds(2, 3600),
         "seconds from 2 to 3600",
         unit="seconds",
-        help="After how long without a heartbeat another server may take over this one's jobs, if its session is gone too.",
+        about="After how long without a heartbeat another server may take over this one's jobs, if its session is gone too.",
         reason="Only the last resort: a killed server is noticed by its lost session. Short enough for a cut network cable.",
     )
     drain_seconds: float = _setting(
@@ -193,14 +193,14 @@ class Config:
         parse.seconds(0, 3600),
         "seconds from 0 to 3600",
         unit="seconds",
-        help="How long SIGTERM may take: claims are released and acknowledgements sent, then the server exits.",
+        about="How long SIGTERM may take: claims are released and acknowledgements sent, then the server exits.",
         reason="Below the 90 s of systemd and the 30 s of Kubernetes with room to spare.",
     )
     keepalive: bool = _setting(
         False,
         parse.flag,
         "true or false",
-        help="Let the kernel probe silent connections (TCP keepalive).",
+        about="Let the kernel probe silent connections (TCP keepalive).",
         reason="gearmand's default. Turn it on where firewalls forget connections.",
     )
     keepalive_idle_seconds: int = _setting(
@@ -208,7 +208,7 @@ class Config:
         _KEEPALIVE,
         "seconds from 0 to 32767; 0 leaves the kernel's own",
         unit="seconds",
-        help="Silence before the first probe (TCP_KEEPIDLE); 0 leaves the kernel's own.",
+        about="Silence before the first probe (TCP_KEEPIDLE); 0 leaves the kernel's own.",
         reason="The kernel's setting is the administrator's.",
     )
     keepalive_interval_seconds: int = _setting(
@@ -216,7 +216,7 @@ class Config:
         _KEEPALIVE,
         "seconds from 0 to 32767; 0 leaves the kernel's own",
         unit="seconds",
-        help="Time between probes (TCP_KEEPINTVL); 0 leaves the kernel's own.",
+        about="Time between probes (TCP_KEEPINTVL); 0 leaves the kernel's own.",
         reason="The kernel's setting is the administrator's.",
     )
     keepalive_count: int = _setting(
@@ -224,28 +224,28 @@ class Config:
         parse.integer(0, 127),
         "a number from 0 to 127; 0 leaves the kernel's own",
         unit="probes",
-        help="Unanswered probes until the connection counts as lost (TCP_KEEPCNT); 0 leaves the kernel's own.",
+        about="Unanswered probes until the connection counts as lost (TCP_KEEPCNT); 0 leaves the kernel's own.",
         reason="The kernel's setting is the administrator's.",
     )
     log_level: str = _setting(
         "INFO",
         parse.choice(*LOG_LEVELS),
         "one of " + ", ".join(LOG_LEVELS),
-        help="The least severe events that are logged.",
+        about="The least severe events that are logged.",
         reason="INFO is what an operator acts on or wants to know; DEBUG shows packets.",
     )
     log_format: str = _setting(
         "text",
         parse.choice("text", "json"),
         "text or json",
-        help="key=value text, or one JSON object a line.",
+        about="key=value text, or one JSON object a line.",
         reason="People read logs first; json is for collectors.",
     )
     log_file: str | None = _setting(
         None,
         parse.path,
         "a file, or none for no log",
-        help="Where the log goes; `none` drops it. SIGHUP reopens the file.",
+        about="Where the log goes; `none` drops it. SIGHUP reopens the file.",
         reason="systemd and containers collect standard error.",
         shown="standard error",
     )
@@ -253,14 +253,14 @@ class Config:
         None,
         parse.path,
         "a file",
-        help="A file that holds the server's process id while it runs.",
+        about="A file that holds the server's process id while it runs.",
         reason="Only old init scripts need one.",
     )
     user: str | None = _setting(
         None,
         parse.token(256),
         "the name of a user",
-        help="The user to become after start, when started as root.",
+        about="The user to become after start, when started as root.",
         reason="systemd does this by itself.",
     )
     file_descriptors: int | None = _setting(
@@ -268,7 +268,7 @@ class Config:
         parse.integer(16, 2**31 - 1),
         "a number from 16 on",
         unit="descriptors",
-        help="The limit of open files to set; each connection takes one.",
+        about="The limit of open files to set; each connection takes one.",
         reason="The limit of the process is the administrator's.",
         shown="the process's own",
     )
@@ -353,8 +353,8 @@ def reference() -> str:
     lines = [
         "# Settings",
         "",
-        "Each setting can be given as a flag of `postgear serve`, as an environment variable, or as a key of a TOML file; flags win",
-        "over the environment, the environment over the file. The file is `--config FILE`, else `POSTGEAR_CONFIG`, else",
+        "Each setting can be given as a flag of `postgear serve`, as an environment variable, or as a key of a TOML file;",
+        "flags win over the environment, the environment over the file. That is `--config FILE`, else `POSTGEAR_CONFIG`, else",
         "`postgear.toml` in the current folder if there is one. A wrong value stops the server with exit code 2.",
         "",
         "This page is printed by `python -m postgear.config`; a test compares.",

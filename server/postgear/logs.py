@@ -38,10 +38,10 @@ NOWHERE: Final = "none"
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.,:;/@+%*()[]<>|~!?#&$^")
 
 
-def configure(level: str, format: str, file: str | None) -> None:
+def configure(level: str, form: str, file: str | None) -> None:
     """Send the log to *file* from here on.
 
-    level: a key of LEVELS; libraries are heard from WARNING on, whatever it is. format: "text" or "json".
+    level: a key of LEVELS; libraries are heard from WARNING on, whatever it is. form: "text" or "json".
     file: None is standard error, "none" is nowhere. Raises ConfigError if the file cannot be opened.
     """
     handler: logging.Handler
@@ -54,7 +54,7 @@ def configure(level: str, format: str, file: str | None) -> None:
             handler = WatchedFileHandler(file, encoding="utf-8")
         except OSError as error:
             raise ConfigError(f"log_file {file}: cannot be opened: {error.strerror}") from None
-    handler.setFormatter(_JsonFormatter() if format == "json" else _TextFormatter())
+    handler.setFormatter(_JsonFormatter() if form == "json" else _TextFormatter())
     logging.addLevelName(NOTICE, "NOTICE")
     root = logging.getLogger()
     for old in root.handlers[:]:

@@ -114,7 +114,7 @@ def test_unknown_key_names_the_known_ones(tmp_path: Path) -> None:
 
 
 def test_unreadable_and_malformed_files_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="nowhere.toml: cannot be read: No such file"):
+    with pytest.raises(ConfigError, match=r"nowhere\.toml: cannot be read: No such file"):
         load({}, {}, "nowhere.toml")
     file = tmp_path / "settings.toml"
     file.write_text("= 1")
@@ -211,5 +211,5 @@ def test_log_file_is_opened_anew_after_it_was_moved(tmp_path: Path) -> None:
 
 
 def test_log_file_that_cannot_be_opened_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="log_file .*: cannot be opened: No such file"):
+    with pytest.raises(ConfigError, match=r"log_file .*: cannot be opened: No such file"):
         logs.configure("INFO", "text", str(tmp_path / "no" / "log"))

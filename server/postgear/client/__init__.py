@@ -1,0 +1,1 @@
+"""Talking to a Gearman server from this side of the socket."""

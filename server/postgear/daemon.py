@@ -1,0 +1,404 @@
+"""The server process: sockets, signals, start and stop. It carries bytes between connections and the Dispatcher.
+
+Rules about jobs are in ``dispatch``, traffic with the database in ``exchange``; here is only asyncio.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import os
+import pwd
+import resource
+import signal
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import uvloop
+
+from . import __version__, logs
+from .admin import Admin
+from .config import Config, hide_password
+from .dispatch.dispatcher import Dispatcher
+from .dispatch.messages import Settings
+from .dispatch.peer import Peer
+from .errors import ConfigError, SchemaError
+from .exchange import Exchange
+from .logs import event
+from .store.postgres import PostgresStore
+from .wire.connection import PacketReader
+from .wire.packet import REQUEST_MAGIC
+
+if TYPE_CHECKING:
+    from .embedded import EmbeddedPostgres
+
+log = logging.getLogger("postgear.daemon")
+
+PENDING_MAX_JOBS: Final = 10_000
+"""A connection with so many unanswered submits is not read until half are answered; two batches keep the database busy."""
+QUEUED_MAX_BYTES: Final = 128 * 1024 * 1024
+"""With so many workload bytes waiting for commits no submitting connection is read."""
+HELD_MAX_MESSAGES: Final = 1000
+"""A connection that waits for an answer and goes on sending is not read beyond this."""
+BIND_RETRY_SECONDS: Final = 0.2
+
+
+def run(config: Config) -> int:
+    """Serve until told to stop; returns the exit code. Raises PostgearError when it cannot start."""
+    logs.configure(config.log_level, config.log_format, config.log_file)
+    if config.file_descriptors:
+        _limit_files(config.file_descriptors)
+    return uvloop.run(_serve(config))
+
+
+async def _serve(config: Config) -> int:
+    server = Server(config)
+    try:
+        return await server.serve()
+    finally:
+        server.clean_up()
+
+
+class Server:
+    """One running server."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.version = __version__
+        self.loop = asyncio.get_running_loop()
+        self.dispatcher = Dispatcher(
+            Settings(
+                server_name=config.name,
+                version=__version__,
+                handle_prefix=config.handle_prefix,
+                round_robin=config.round_robin,
+                worker_wakeup=config.worker_wakeup,
+                job_retries=config.job_retries,
+                exceptions=config.exceptions,
+            )
+        )
+        self.admin = Admin(self)
+        self.connections: dict[Peer, Connection] = {}
+        self.exchange: Exchange
+        self._listeners: list[asyncio.Server] = []
+        self._addresses: list[str] = []
+        self._embedded: EmbeddedPostgres | None = None
+        self._stop = asyncio.Event()
+        self._graceful = False
+        self._flush_due = False
+        self._paused: set[Connection] = set()
+        self._pid_file: Path | None = None
+
+    # -- life ----------------------------------------------------------------------------------------------------
+
+    async def serve(self) -> int:
+        """Start, run and stop."""
+        config = self.config
+        sockets = await self._bind()
+        dsn = config.dsn
+        if dsn is None:
+            dsn = await self._start_embedded(config.data_dir)
+        if config.user:
+            _become(config.user)
+        if config.pid_file:
+            self._pid_file = Path(config.pid_file)
+            self._pid_file.write_text(f"{os.getpid()}\n")
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self.loop.add_signal_handler(number, self.request_stop)
+        self.loop.add_signal_handler(signal.SIGUSR1, lambda: self.request_stop(graceful=True))
+        self.loop.add_signal_handler(signal.SIGHUP, self._reload)
+        self.exchange = Exchange(
+            self.dispatcher,
+            lambda on_notify, on_lost: PostgresStore(dsn, config.name, on_notify, on_lost),
+            self.changed,
+            self.admin.serve,
+            register=self._register,
+            submit_timeout_seconds=config.submit_timeout_seconds,
+            lease_seconds=config.lease_seconds,
+        )
+        try:
+            await self.exchange.start()
+        except SchemaError as error:
+            raise SchemaError(f"{error}; run: postgear init --dsn '{hide_password(dsn)}'") from None
+        for each in sockets:
+            listener = await self.loop.create_server(lambda: Connection(self), sock=each, backlog=config.backlog)
+            self._listeners.append(listener)
+        ready = self.loop.create_task(self._announce(dsn))
+        stopping = self.loop.create_task(self._stop.wait())
+        await asyncio.wait([stopping, self.exchange.fatal], return_when=asyncio.FIRST_COMPLETED)
+        ready.cancel()
+        if self.exchange.fatal.done():
+            stopping.cancel()
+            error = self.exchange.fatal.result()
+            event(log, logging.CRITICAL, "stopping on an internal error", exception=error)
+            await self._stop_all()
+            return 1
+        await self._drain()
+        await self._stop_all()
+        event(log, logging.INFO, "stopped")
+        return 0
+
+    def request_stop(self, *, graceful: bool = False) -> None:
+        """Stop soon. Graceful: no new connections, but those there go on until no job is left in memory."""
+        self._graceful = graceful
+        self._stop.set()
+
+    async def _announce(self, dsn: str) -> None:
+        await self.exchange.wait_up()
+        event(
+            log,
+            logging.INFO,
+            "ready",
+            listen=",".join(self._addresses),
+            name=self.config.name,
+            queue=self.exchange.store.queue_name,
+            dsn=hide_password(dsn),
+            pid=os.getpid(),
+        )
+
+    async def _bind(self) -> list[socket.socket]:
+        deadline = self.loop.time() + self.config.bind_wait_seconds
+        sockets = []
+        for address in self.config.listen:
+            host, _, port = address.rpartition(":")
+            host = host.strip("[]")
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            while True:
+                bound = socket.socket(family, socket.SOCK_STREAM)
+                bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:
+                    bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                try:
+                    bound.bind((host, int(port)))
+                    break
+                except OSError as error:
+                    bound.close()
+                    if self.loop.time() >= deadline:
+                        raise ConfigError(
+                            f"cannot listen on {address}: {error.strerror}; choose another with --listen HOST:PORT"
+                        ) from None
+                    await asyncio.sleep(BIND_RETRY_SECONDS)
+            bound.setblocking(False)
+            self._addresses.append(f"[{host}]:{bound.getsockname()[1]}" if ":" in host else f"{host}:{bound.getsockname()[1]}")
+            sockets.append(bound)
+        return sockets
+
+    async def _start_embedded(self, data_dir: str) -> str:
+        # Only here: most servers have a DSN and do not need these modules.
+        from . import schema
+        from .embedded import EmbeddedPostgres
+
+        embedded = EmbeddedPostgres(Path(data_dir))
+        dsn = await asyncio.to_thread(embedded.start)
+        self._embedded = embedded
+        await asyncio.to_thread(schema.upgrade, dsn)
+        return dsn
+
+    async def _register(self, store: PostgresStore) -> None:
+        addresses = ",".join(self._addresses)
+        await store.register_server(self.config.name, addresses, os.getpid(), __version__, self.config.lease_seconds)
+
+    def _reload(self) -> None:
+        logs.reopen()
+        event(log, logging.INFO, "log reopened")
+
+    async def _drain(self) -> None:
+        """Let acknowledgements out and workers finish, within ``drain_seconds``; a graceful stop waits as long as it takes."""
+        for listener in self._listeners:
+            listener.close()
+        dispatcher = self.dispatcher
+        event(log, logging.INFO, "stopping", graceful=self._graceful)
+        if self._graceful:
+            dispatcher.stop_claims()
+            while dispatcher.jobs or not self.exchange.is_settled:
+                self._stop.clear()
+                await self._stop_or_sleep(0.05)
+                if self._stop.is_set() and not self._graceful:
+                    break
+        dispatcher.drain()
+        self.changed()
+        deadline = self.loop.time() + self.config.drain_seconds
+        while self.loop.time() < deadline and (dispatcher.is_running or not self.exchange.is_settled):
+            await asyncio.sleep(0.02)
+
+    async def _stop_or_sleep(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stop.wait(), seconds)
+
+    async def _stop_all(self) -> None:
+        self._flush()
+        for connection in list(self.connections.values()):
+            connection.transport.close()
+        await self.exchange.stop()
+
+    def clean_up(self) -> None:
+        """Remove the pid file and stop the embedded PostgreSQL."""
+        if self._pid_file is not None:
+            self._pid_file.unlink(missing_ok=True)
+        if self._embedded is not None:
+            self._embedded.stop()
+
+    # -- traffic -------------------------------------------------------------------------------------------------
+
+    def changed(self) -> None:
+        """See to it that what the Dispatcher put out goes its way, once in this turn of the loop."""
+        if not self._flush_due:
+            self._flush_due = True
+            self.loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flush_due = False
+        dispatcher = self.dispatcher
+        self.exchange.kick()
+        if dispatcher.dirty:
+            dirty, dispatcher.dirty = dispatcher.dirty, []
+            connections = self.connections
+            for peer in dirty:
+                peer.dirty = False
+                connection = connections.get(peer)
+                if connection is not None:
+                    connection.write(peer)
+        if self._paused:
+            for connection in list(self._paused):
+                if self.may_read(connection.peer, share=0.5):
+                    self._paused.discard(connection)
+                    connection.resume()
+
+    def may_read(self, peer: Peer, share: float = 1.0) -> bool:
+        """Whether more of a connection may be read: not while much of it waits for the database."""
+        if peer.pending >= PENDING_MAX_JOBS * share or (peer.held and len(peer.held) >= HELD_MAX_MESSAGES * share):
+            return False
+        if peer.pending:
+            return sum(batch.size_bytes for batch in self.dispatcher.submits) < QUEUED_MAX_BYTES
+        return True
+
+    def pause(self, connection: Connection) -> None:
+        """Read no more of a connection until ``may_read`` says so."""
+        self._paused.add(connection)
+
+    def forget(self, connection: Connection) -> None:
+        """Learn that a connection has ended."""
+        self.connections.pop(connection.peer, None)
+        self._paused.discard(connection)
+
+    async def drained(self, peer: Peer) -> None:
+        """Send what is out and wait until a slow reader took most of it."""
+        self.changed()
+        await asyncio.sleep(0)
+        connection = self.connections.get(peer)
+        if connection is not None:
+            await connection.writable.wait()
+
+
+class Connection(asyncio.Protocol):
+    """One accepted connection."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.reader = PacketReader(REQUEST_MAGIC, server.config.max_packet_bytes)
+        self.transport: asyncio.Transport
+        self.peer: Peer
+        self.writable = asyncio.Event()
+        self.writable.set()
+        self._reading = True
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Part of asyncio.Protocol."""
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        config = self.server.config
+        connected = transport.get_extra_info("socket")
+        host = transport.get_extra_info("peername")[0]
+        if config.keepalive:
+            connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for option, value in (
+                (socket.TCP_KEEPIDLE, config.keepalive_idle_seconds),
+                (socket.TCP_KEEPINTVL, config.keepalive_interval_seconds),
+                (socket.TCP_KEEPCNT, config.keepalive_count),
+            ):
+                if value:
+                    connected.setsockopt(socket.IPPROTO_TCP, option, value)
+        self.peer = Peer(connected.fileno(), host, is_local=ipaddress.ip_address(host.partition("%")[0]).is_loopback)
+        self.server.connections[self.peer] = self
+        self.server.dispatcher.connected(self.peer)
+
+    def data_received(self, data: bytes) -> None:
+        """Part of asyncio.Protocol."""
+        server = self.server
+        messages = self.reader.feed(data)
+        if not messages:
+            return
+        server.dispatcher.now = server.loop.time()
+        server.dispatcher.receive(self.peer, messages)
+        if (self.peer.pending or self.peer.held) and not server.may_read(self.peer):
+            self._pause()
+            server.pause(self)
+        server.changed()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Part of asyncio.Protocol."""
+        self.writable.set()
+        self.server.forget(self)
+        self.server.dispatcher.closed(self.peer)
+        self.server.changed()
+
+    def pause_writing(self) -> None:
+        """The peer reads slowly: do not read from it either. Part of asyncio.Protocol."""
+        self.writable.clear()
+        self._pause()
+
+    def resume_writing(self) -> None:
+        """Part of asyncio.Protocol."""
+        self.writable.set()
+        self.server.pause(self)
+        self.server.changed()
+
+    def resume(self) -> None:
+        """Read on."""
+        if self.writable.is_set() and not self._reading and not self.transport.is_closing():
+            self._reading = True
+            self.transport.resume_reading()
+
+    def _pause(self) -> None:
+        if self._reading and not self.transport.is_closing():
+            self._reading = False
+            self.transport.pause_reading()
+
+    def write(self, peer: Peer) -> None:
+        """Send what the Dispatcher has for this connection; drop the connection when it does not read."""
+        out, peer.out = peer.out, []
+        transport = self.transport
+        if transport.is_closing():
+            return
+        transport.write(out[0] if len(out) == 1 else b"".join(out))
+        unsent = transport.get_write_buffer_size()
+        if unsent > self.server.config.output_buffer_bytes:
+            event(log, logging.WARNING, "slow reader dropped", address=peer.address, fd=peer.fd, unsent_bytes=unsent)
+            transport.abort()
+        elif peer.closing:
+            transport.close()
+
+
+def _limit_files(count: int) -> None:
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (count, max(count, hard)))
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"file_descriptors: cannot raise the limit to {count}: {error}") from None
+
+
+def _become(user: str) -> None:
+    try:
+        entry = pwd.getpwnam(user)
+        if os.getuid() == entry.pw_uid:
+            return
+        os.setgroups([])
+        os.setgid(entry.pw_gid)
+        os.setuid(entry.pw_uid)
+    except KeyError:
+        raise ConfigError(f"user: there is no user {user!r}") from None
+    except OSError as error:
+        raise ConfigError(f"user: cannot become {user!r}: {error.strerror}; only root can") from None

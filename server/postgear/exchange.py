@@ -1,0 +1,497 @@
+"""Carry jobs between the Dispatcher and the store: the loops that submit, finish, claim and keep the lease.
+
+Each loop has at most one statement under way; what gathers meanwhile is its next batch (group commit without a delay).
+While the database is away all of them wait for ``_reconnect``, which first settles with the database what this server holds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Final
+
+from .dispatch.dispatcher import TICK_SECONDS, Dispatcher
+from .dispatch.messages import Request, RequestKind
+from .errors import SchemaError, StoreError, StoreInDoubt, StoreUnavailable
+from .job import SubmitBatch
+from .logs import event
+from .store.postgres import PostgresStore
+
+log = logging.getLogger("postgear.exchange")
+
+CLAIM_MAX_BYTES: Final = 16 * 1024 * 1024
+"""Most workload bytes in one claim, so that a window of large jobs does not fill the memory."""
+BUSY_POLL_SECONDS: Final = 0.005
+"""How often an awake server looks for jobs that SQL queued: half of it is the typical delay, at about 2 % of a core."""
+IDLE_POLL_SECONDS: Final = 1.0
+"""How often a sleeping server looks all the same, should a NOTIFY have been missed."""
+AWAKE_SECONDS: Final = 1.0
+"""A server that found nothing for so long goes to sleep."""
+POLL_SHARE: Final = 20
+"""A poll that took t seconds is followed by a pause of at least 20 t: polling costs at most 5 % of a connection."""
+FINISH_PAUSE_SECONDS: Final = 0.005
+"""Between two deletes of finished jobs: workers do not wait for them, and fewer, larger ones leave more of the machine to others."""
+RENEW_SECONDS: Final = 1.0
+REAP_SECONDS: Final = 0.5
+PROGRESS_SECONDS: Final = 1.0
+BACKOFF_SECONDS: Final = (0.05, 2.0)
+LEASE_MARGIN: Final = 0.75
+"""A server that could not renew for this part of its lease stops giving out background jobs: before others may take them."""
+
+
+class Exchange:
+    """The loops. ``changed`` is called after each change of the Dispatcher, so that the shell sends what is in ``out``."""
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        make_store: Callable[[Callable[[str], None], Callable[[], None]], PostgresStore],
+        changed: Callable[[], None],
+        serve_admin: Callable[[Request], Awaitable[None]],
+        *,
+        register: Callable[[PostgresStore], Awaitable[None]],
+        submit_timeout_seconds: float,
+        lease_seconds: float,
+    ) -> None:
+        self.dispatcher = dispatcher
+        self._loop = asyncio.get_running_loop()
+        self.store = make_store(self._notified, self._lost)
+        self._changed = changed
+        self._serve_admin = serve_admin
+        self._register = register
+        self._submit_timeout_seconds = submit_timeout_seconds
+        self._lease_seconds = lease_seconds
+        self._up = asyncio.Event()
+        self._down = asyncio.Event()
+        self._down.set()
+        self._submit_wanted = asyncio.Event()
+        self._finish_wanted = asyncio.Event()
+        self._finish_urgent = asyncio.Event()
+        self._claim_wanted = asyncio.Event()
+        self._settled = asyncio.Event()  # no finish or release is waiting or under way
+        self._settled.set()
+        self._finishing: list[int] = []  # taken from the Dispatcher, not yet committed
+        self._releasing: list[int] = []
+        self._unused: list[int] = []
+        self._in_flight = 0  # submits
+        self._awake_until = 0.0
+        self._sleeping = False
+        self._promote_at = 0.0
+        self._renewed_at = 0.0
+        self._running: set[asyncio.Task[None]] = set()
+        self.fatal: asyncio.Future[BaseException] = self._loop.create_future()
+
+    # -- for the shell -------------------------------------------------------------------------------------------
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the database answers."""
+        return self._up.is_set()
+
+    async def start(self) -> None:
+        """Connect, or begin to try; start the loops. Raises SchemaError at once, for waiting would not help."""
+        try:
+            await self._connect()
+        except StoreUnavailable as error:
+            event(log, logging.WARNING, "database away, retrying", reason=error)
+        for loop in (
+            self._reconnect(),
+            self._submit_loop(),
+            self._finish_loop(),
+            self._claim_loop(),
+            self._lease_loop(),
+            self._reap_loop(),
+            self._tick_loop(),
+        ):
+            self._spawn(loop)
+
+    def kick(self) -> None:
+        """Look at what the Dispatcher has for the store; called after each of its events."""
+        dispatcher = self.dispatcher
+        if dispatcher.submits:
+            self._submit_wanted.set()
+        if dispatcher.finishes or dispatcher.releases or dispatcher.unused:
+            self._settled.clear()
+            self._finish_wanted.set()
+        if dispatcher.claim_wanted:
+            self._claim_wanted.set()
+        if dispatcher.requests:
+            requests, dispatcher.requests = dispatcher.requests, []
+            for request in requests:
+                self._spawn(self._serve(request))
+
+    async def wait_up(self) -> None:
+        """Wait until the database answers."""
+        await self._up.wait()
+
+    async def settle(self) -> None:
+        """Wait until every finish and release so far is committed. Raises StoreUnavailable when that takes too long."""
+        if self.dispatcher.finishes or self.dispatcher.releases or self.dispatcher.unused:
+            self._settled.clear()
+            self._finish_wanted.set()
+        if not self._settled.is_set():
+            self._finish_urgent.set()
+            try:
+                await asyncio.wait_for(self._settled.wait(), self._submit_timeout_seconds)
+            except TimeoutError:
+                raise StoreUnavailable("the database does not answer") from None
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether no submit, finish or release is waiting or under way."""
+        dispatcher = self.dispatcher
+        waiting = dispatcher.submits or dispatcher.finishes or dispatcher.releases or dispatcher.unused
+        return not waiting and not self._in_flight and self._settled.is_set()
+
+    async def stop(self) -> None:
+        """End the lease if the database answers; stop the loops."""
+        for task in list(self._running):
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+        if self._up.is_set() and self.store.lease:
+            try:
+                await asyncio.wait_for(self.store.end_lease(), 2)
+            except (StoreError, TimeoutError) as error:
+                event(log, logging.WARNING, "lease not ended, others will reap it", reason=error)
+        self.store.close()
+
+    def _spawn(self, coroutine: Coroutine[object, object, None]) -> None:
+        task = self._loop.create_task(coroutine)
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None and not self.fatal.done():
+            self.fatal.set_result(error)
+
+    # -- connection and lease ------------------------------------------------------------------------------------
+
+    def _notified(self, payload: str) -> None:
+        word, _, rest = payload.partition(" ")
+        if word == "wake":
+            self._awake_until = self._loop.time() + AWAKE_SECONDS
+            self.dispatcher.reopen_backlogs()
+        elif word == "cancel" and rest.isdigit():
+            self.dispatcher.cancel(b"", int(rest))
+        elif word == "functions":
+            self.dispatcher.unresolved.extend(self.dispatcher.functions.values())
+        self._changed()
+
+    def _lost(self) -> None:
+        if self._up.is_set():
+            event(log, logging.WARNING, "database connection lost")
+            self._up.clear()
+            self._down.set()
+            # All of them go, so that no call is under way when what this server holds is settled with the database.
+            self.store.close()
+
+    async def _connect(self) -> None:
+        await self.store.connect()
+        dispatcher = self.dispatcher
+        if self.store.lease and await self.store.renew_lease(sleeping=False):
+            held = dispatcher.held_ids() + dispatcher.finishes + self._finishing
+            dispatcher.drop_held(await self.store.release_others(held))
+        else:
+            if self.store.lease:
+                event(log, logging.WARNING, "lease lost", lease=self.store.lease)
+                dispatcher.forget_lease()
+                self._finishing.clear()
+                self._releasing.clear()
+                self._unused.clear()
+            await self._register(self.store)
+            dispatcher.set_queue_name(self.store.queue_name)
+            event(log, logging.INFO, "lease taken", lease=self.store.lease, queue=self.store.queue_name)
+        self._sleeping = False
+        self._renewed_at = self._loop.time()
+        self._awake_until = self._renewed_at + AWAKE_SECONDS
+        self._promote_at = 0.0
+        dispatcher.suspended = False
+        dispatcher.unresolved = list(dispatcher.functions.values())
+        dispatcher.reopen_backlogs()
+        self._down.clear()
+        self._up.set()
+        self._changed()
+
+    async def _reconnect(self) -> None:
+        while True:
+            await self._down.wait()
+            pause, longest = BACKOFF_SECONDS
+            while not self._up.is_set():
+                try:
+                    await self._connect()
+                    event(log, logging.INFO, "database connected")
+                except SchemaError as error:
+                    event(log, logging.ERROR, "schema missing, retrying", reason=error)
+                    self.store.close()
+                except StoreError as error:
+                    event(log, logging.INFO, "database away, retrying", reason=error)
+                    self.store.close()
+                if not self._up.is_set():
+                    await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+                    pause = min(pause * 2, longest)
+
+    async def _lease_loop(self) -> None:
+        while True:
+            await asyncio.sleep(RENEW_SECONDS)
+            if not self._up.is_set():
+                continue
+            try:
+                alive = await self.store.renew_lease(sleeping=self._sleeping)
+            except StoreError as error:
+                event(log, logging.WARNING, "lease not renewed", reason=error)
+                continue
+            if alive:
+                self._renewed_at = self._loop.time()
+                if self.dispatcher.suspended:
+                    self.dispatcher.suspended = False
+                    self.dispatcher.reopen_backlogs()
+                    self._changed()
+            else:
+                self._lost()
+
+    async def _reap_loop(self) -> None:
+        while True:
+            await asyncio.sleep(REAP_SECONDS * random.uniform(0.8, 1.0))
+            if not self._up.is_set():
+                continue
+            try:
+                reaped = await self.store.reap_leases()
+            except StoreError as error:
+                event(log, logging.WARNING, "leases not reaped", reason=error)
+                continue
+            for lease, released in reaped:
+                event(log, logging.WARNING, "dead server reaped", lease=lease, jobs_requeued=released)
+            if reaped:
+                self.dispatcher.reopen_backlogs()
+                self._changed()
+
+    async def _tick_loop(self) -> None:
+        progress_at = 0.0
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            now = self.dispatcher.now = self._loop.time()
+            if now - self._renewed_at > self._lease_seconds * LEASE_MARGIN and not self.dispatcher.suspended:
+                event(log, logging.WARNING, "lease in doubt, background jobs held back")
+                self.dispatcher.suspended = True
+            self.dispatcher.tick()
+            if self.dispatcher.progress and now >= progress_at and self._up.is_set():
+                progress_at = now + PROGRESS_SECONDS
+                progress, self.dispatcher.progress = self.dispatcher.progress, {}
+                self._spawn(self._record(progress))
+            self._changed()
+
+    async def _record(self, progress: dict[int, tuple[int, int]]) -> None:
+        try:
+            await self.store.record_progress(progress)
+        except StoreError as error:
+            event(log, logging.INFO, "progress not recorded", reason=error)
+
+    # -- submits -------------------------------------------------------------------------------------------------
+
+    async def _submit_loop(self) -> None:
+        submits = self.dispatcher.submits
+        while True:
+            await self._submit_wanted.wait()
+            self._submit_wanted.clear()
+            while submits:
+                batch = submits.popleft()
+                self._in_flight = len(batch)
+                await self._submit(batch)
+                self._in_flight = 0
+                self._changed()
+
+    async def _submit(self, batch: SubmitBatch) -> None:
+        deadline = batch.opened_at + self._submit_timeout_seconds
+        dispatcher = self.dispatcher
+        while True:
+            try:
+                if dispatcher.unresolved:
+                    await self._resolve()
+                if batch.after_finishes:
+                    await self.settle()
+                ids = await self.store.submit_jobs(batch)
+            except StoreUnavailable as error:
+                left = deadline - self._loop.time()
+                if left <= 0:
+                    dispatcher.submit_failed(batch, str(error))
+                    return
+                try:
+                    await asyncio.wait_for(self._up.wait(), left)
+                except TimeoutError:
+                    dispatcher.submit_failed(batch, str(error))
+                    return
+                await asyncio.sleep(0)  # the connection may be found broken before the loss is announced
+            except StoreInDoubt as error:
+                event(log, logging.WARNING, "submits in doubt, not acknowledged", jobs=len(batch), reason=error)
+                dispatcher.submit_failed(batch, f"not known to be stored: {error}")
+                return
+            except StoreError as error:
+                event(log, logging.ERROR, "submits refused by the database", jobs=len(batch), reason=error)
+                dispatcher.submit_failed(batch, str(error))
+                return
+            else:
+                dispatcher.submitted(batch, ids)
+                if batch.run_ats:
+                    self._promote_at = 0.0
+                    self._claim_wanted.set()
+                return
+
+    async def _resolve(self) -> None:
+        unresolved, self.dispatcher.unresolved = self.dispatcher.unresolved, []
+        try:
+            rows = await self.store.ensure_functions([function.name for function in unresolved])
+        except StoreError:
+            self.dispatcher.unresolved = unresolved + self.dispatcher.unresolved
+            raise
+        self.dispatcher.resolved(rows)
+
+    # -- finishes and releases -----------------------------------------------------------------------------------
+
+    async def _finish_loop(self) -> None:
+        dispatcher = self.dispatcher
+        while True:
+            await self._finish_wanted.wait()
+            self._finish_wanted.clear()
+            self._finishing += dispatcher.finishes
+            self._releasing += dispatcher.releases
+            self._unused += dispatcher.unused
+            dispatcher.finishes, dispatcher.releases, dispatcher.unused = [], [], []
+            try:
+                await self._finish()
+            except StoreError as error:
+                event(log, logging.WARNING, "finished jobs not deleted, retrying", jobs=len(self._finishing), reason=error)
+                self._finish_wanted.set()
+                await asyncio.sleep(BACKOFF_SECONDS[0])
+                await self._up.wait()
+                continue
+            if not (dispatcher.finishes or dispatcher.releases or dispatcher.unused):
+                self._settled.set()
+                self._finish_urgent.clear()
+            elif not self._finish_urgent.is_set():
+                try:
+                    await asyncio.wait_for(self._finish_urgent.wait(), FINISH_PAUSE_SECONDS)
+                except TimeoutError:
+                    pass
+
+    async def _finish(self) -> None:
+        # Each list is emptied only after its commit; repeating a call that was committed changes nothing.
+        if self._releasing:
+            await self.store.release_jobs(self._releasing, given_out=True)
+            self._releasing = []
+            self.dispatcher.reopen_backlogs()
+            self._changed()
+        if self._unused:
+            await self.store.release_jobs(self._unused, given_out=False)
+            self._unused = []
+        if self._finishing:
+            ids = self._finishing
+            stale = await self.store.finish_jobs(ids)
+            if stale:
+                event(log, logging.WARNING, "stale completions ignored", jobs=len(stale), ids=stale[:10])
+            self._finishing = []
+            self.dispatcher.finished(ids)
+
+    # -- claims --------------------------------------------------------------------------------------------------
+
+    async def _claim_loop(self) -> None:
+        pause = BUSY_POLL_SECONDS
+        poll_at = 0.0
+        while True:
+            await self._up.wait()
+            now = self._loop.time()
+            wait = (IDLE_POLL_SECONDS if self._sleeping else max(poll_at - now, 0.001)) if self._has_workers() else 60.0
+            if not self._claim_wanted.is_set():
+                wait = min(wait, max(self._promote_at - now, 0.001))
+                try:
+                    await asyncio.wait_for(self._claim_wanted.wait(), wait)
+                except TimeoutError:
+                    pass
+            self._claim_wanted.clear()
+            now = self._loop.time()
+            try:
+                await self._look(poll=now >= poll_at)
+                if now > self._awake_until and not self._sleeping and self._has_workers():
+                    await self._fall_asleep()
+                elif now <= self._awake_until and self._sleeping:
+                    self._sleeping = False
+                    await self.store.renew_lease(sleeping=False)
+            except StoreError as error:
+                event(log, logging.INFO, "claim failed", reason=error)
+                await asyncio.sleep(BACKOFF_SECONDS[0])
+            if now >= poll_at:
+                took = self._loop.time() - now
+                pause = max(BUSY_POLL_SECONDS, POLL_SHARE * took)
+                poll_at = now + pause
+
+    def _has_workers(self) -> bool:
+        return any(function.workers for function in self.dispatcher.functions.values())
+
+    async def _fall_asleep(self) -> None:
+        """Say that this server sleeps, then look once more: what was queued before it said so sends no NOTIFY."""
+        self._sleeping = True
+        await self.store.renew_lease(sleeping=True)
+        await self._look(poll=True)
+
+    async def _look(self, *, poll: bool) -> None:
+        dispatcher = self.dispatcher
+        if dispatcher.unresolved:
+            await self._resolve()
+        now = self._loop.time()
+        if now >= self._promote_at:
+            seconds = await self.store.promote_jobs()
+            self._promote_at = now + (min(seconds, IDLE_POLL_SECONDS) if seconds is not None else IDLE_POLL_SECONDS)
+            if seconds == 0:
+                self._claim_wanted.set()
+        lanes = dispatcher.demands(poll=poll)
+        if not lanes:
+            return
+        try:
+            jobs = await self.store.claim_jobs(lanes, CLAIM_MAX_BYTES)
+        except StoreError:
+            dispatcher.claim_failed(lanes)
+            raise
+        cut = sum(len(job.workload) for job in jobs) >= CLAIM_MAX_BYTES
+        dispatcher.claimed(lanes, jobs, cut=cut)
+        if jobs:
+            self._awake_until = self._loop.time() + AWAKE_SECONDS
+        self._changed()
+
+    # -- requests ------------------------------------------------------------------------------------------------
+
+    async def _serve(self, request: Request) -> None:
+        """Answer a connection that waits. A database that is away gets an error sent, not silence."""
+        dispatcher = self.dispatcher
+        if request.kind is RequestKind.ADMIN:
+            await self._serve_admin(request)
+        elif request.kind is RequestKind.JOIN:
+            await self._join(request)
+        else:
+            try:
+                await self.settle()
+                if request.kind is RequestKind.STATUS:
+                    handle = request.arguments[0]
+                    status = await self.store.job_status(request.number, None)
+                    dispatcher.send_status(request.peer, handle, status)
+                else:
+                    unique = request.arguments[0]
+                    status = await self.store.job_status(None, unique)
+                    dispatcher.send_status_unique(request.peer, unique, status, 0)
+            except StoreError as error:
+                dispatcher.send_store_error(request.peer, str(error))
+        dispatcher.answered(request.peer)
+        self._changed()
+
+    async def _join(self, request: Request) -> None:
+        assert request.function is not None
+        found = None
+        try:
+            await self.settle()
+            found = await self.store.claim_unique(request.function.id, request.arguments[1])
+        except StoreError as error:
+            # Foreground jobs need no database: this one runs by itself, which is what would happen if the durable job
+            # were at another server.
+            event(log, logging.INFO, "foreground job not joined", reason=error)
+        self.dispatcher.joined(request, found)

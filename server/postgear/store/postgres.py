@@ -1,0 +1,270 @@
+"""The store in PostgreSQL: calls of the functions in sql/functions, over a few connections.
+
+Four connections, so that none waits for another's commit: submits, finishes (and releases), claims, and the lease's own, which
+must be direct to the server (it keeps the advisory lock and LISTENs); questions of people go over a fifth.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import Callable, Sequence
+from struct import pack, unpack
+from typing import Final
+
+from psycopg import pq
+
+from ..errors import StoreError
+from ..job import ClaimedJob, FunctionCount, FunctionRow, JoinedJob, Lane, ListedJob, StoredStatus, SubmitBatch
+from . import arrays
+from .session import Session
+
+SUBMIT: Final = {
+    b"submit_jobs": b"select postgear.submit_jobs($1::bigint, $2::integer[], $3::smallint[], $4::bytea[], $5::bytea[],"
+    b" $6::bigint[], $7::bytea[], $8::boolean[])",
+    b"ensure_functions": b"select * from postgear.ensure_functions($1::bytea[])",
+}
+FINISH: Final = {
+    b"finish_jobs": b"select postgear.finish_jobs($1::bigint, $2::bigint[])",
+    b"release_jobs": b"select postgear.release_jobs($1::bigint, $2::bigint[], $3::boolean)",
+    b"release_others": b"select postgear.release_others($1::bigint, $2::bigint[])",
+    b"record_progress": b"select postgear.record_progress($1::bigint, $2::bigint[], $3::bigint[], $4::bigint[])",
+}
+CLAIM: Final = {
+    b"claim_jobs": b"select * from postgear.claim_jobs($1::bigint, $2::integer[], $3::smallint[], $4::integer[], $5::bigint)",
+    b"claim_unique": b"select * from postgear.claim_unique($1::bigint, $2::integer, $3::bytea)",
+    b"promote_jobs": b"select postgear.promote_jobs()",
+}
+ASK: Final = {
+    b"cancel_job": b"select postgear.cancel_job($1::bigint)",
+    b"job_status": b"select * from postgear.job_status($1::bigint, $2::bytea)",
+    b"count_jobs": b"select * from postgear.count_jobs()",
+    b"list_jobs": b"select * from postgear.list_jobs($1::bigint, $2::integer)",
+    b"set_limits": b"select postgear.set_limits($1::bytea, $2::integer, $3::integer, $4::integer)",
+    b"drop_function": b"select postgear.drop_function($1::bytea)",
+    b"reap_leases": b"select lease, released from postgear.reap_leases()",
+}
+LEASE: Final = {
+    b"register_server": b"select * from postgear.register_server($1::text, $2::text, $3::integer, $4::text, $5::float8)",
+    b"renew_lease": b"select postgear.renew_lease($1::bigint, $2::boolean)",
+    b"end_lease": b"select postgear.end_lease($1::bigint)",
+}
+
+
+class PostgresStore:
+    """See ``base.Store``. ``on_notify`` gets payloads of channel ``postgear``; ``on_lost`` is called when any connection breaks."""
+
+    def __init__(
+        self, dsn: str, name: str, on_notify: Callable[[str], None] | None = None, on_lost: Callable[[], None] | None = None
+    ) -> None:
+        self.lease = 0
+        self.queue_name = ""
+        lost = on_lost or (lambda: None)
+
+        def session(purpose: str, statements: dict[bytes, bytes]) -> Session:
+            return Session(dsn, f"postgear {name} {purpose}", statements, lost)
+
+        self._submit = session("submit", SUBMIT)
+        self._finish = session("finish", FINISH)
+        self._claim = session("claim", CLAIM)
+        self._asking = session("ask", ASK)
+        self._leasing = Session(dsn, f"postgear {name} lease", LEASE, lost, on_notify)
+        self._sessions = (self._submit, self._finish, self._claim, self._asking, self._leasing)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether all connections are up."""
+        return all(session.is_open for session in self._sessions)
+
+    async def connect(self) -> None:
+        """Open the connections that are down. Raises StoreUnavailable, SchemaError."""
+        down = [session for session in self._sessions if not session.is_open]
+        results = await asyncio.gather(*(session.connect() for session in down), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        if self._leasing in down:
+            await self._leasing.run(b"listen postgear")
+
+    def close(self) -> None:
+        """Close the connections; calls under way fail."""
+        for session in self._sessions:
+            session.close()
+
+    async def ensure_functions(self, names: Sequence[bytes]) -> list[FunctionRow]:
+        """See ``base.Store``."""
+        result = await self._submit.call(b"ensure_functions", arrays.bytea_array(names))
+        rows = []
+        for row in range(result.ntuples):
+            limits = (_int4(result, row, 2), _int4(result, row, 3), _int4(result, row, 4))
+            rows.append(FunctionRow(_bytes(result, row, 0), _int4(result, row, 1) or 0, limits))
+        return rows
+
+    async def submit_jobs(self, batch: SubmitBatch) -> Sequence[int]:
+        """See ``base.Store``."""
+        length = len(batch)
+        result = await self._submit.call(
+            b"submit_jobs",
+            pack(">q", self.lease),
+            arrays.int4_array([function.id for function in batch.functions]),
+            arrays.int2_array(batch.priorities),
+            arrays.bytea_array(batch.unique_keys, empty_is_null=True),
+            arrays.bytea_array(batch.workloads),
+            arrays.sparse_int8_array(batch.run_ats, length) if batch.run_ats else None,
+            arrays.sparse_bytea_array(batch.reducers, length) if batch.reducers else None,
+            arrays.bool_array(batch.claims) if True in batch.claims else None,
+        )
+        return arrays.read_int8_array(result.get_value(0, 0))
+
+    async def claim_jobs(self, lanes: Sequence[Lane], max_bytes: int) -> list[ClaimedJob]:
+        """See ``base.Store``."""
+        result = await self._claim.call(
+            b"claim_jobs",
+            pack(">q", self.lease),
+            arrays.int4_array([lane.function_id for lane in lanes]),
+            arrays.int2_array([lane.priority for lane in lanes]),
+            arrays.int4_array([lane.wanted for lane in lanes]),
+            pack(">q", max_bytes),
+        )
+        value = result.get_value
+        fixed = struct.Struct(">qihh").unpack
+        jobs = []
+        for row in range(result.ntuples):
+            numbers = (value(row, 0) or b"") + (value(row, 1) or b"") + (value(row, 2) or b"") + (value(row, 3) or b"")
+            job_id, function_id, priority, attempt = fixed(numbers)
+            jobs.append(
+                ClaimedJob(job_id, function_id, priority, attempt, value(row, 4), value(row, 5), value(row, 6) or b"")
+            )
+        return jobs
+
+    async def claim_unique(self, function_id: int, key: bytes) -> JoinedJob | None:
+        """See ``base.Store``."""
+        result = await self._claim.call(b"claim_unique", pack(">q", self.lease), pack(">i", function_id), key)
+        if not result.ntuples:
+            return None
+        return JoinedJob(
+            _int8(result, 0, 0),
+            _bool(result, 0, 1),
+            _int2(result, 0, 2),
+            _int2(result, 0, 3),
+            result.get_value(0, 4),
+            _bytes(result, 0, 5),
+        )
+
+    async def finish_jobs(self, ids: Sequence[int]) -> list[int]:
+        """See ``base.Store``."""
+        result = await self._finish.call(b"finish_jobs", pack(">q", self.lease), arrays.int8_array(ids))
+        return arrays.read_int8_array(result.get_value(0, 0))
+
+    async def release_jobs(self, ids: Sequence[int], *, given_out: bool) -> None:
+        """See ``base.Store``."""
+        await self._finish.call(b"release_jobs", pack(">q", self.lease), arrays.int8_array(ids), pack(">?", given_out))
+
+    async def release_others(self, held: Sequence[int]) -> list[int]:
+        """See ``base.Store``."""
+        result = await self._finish.call(b"release_others", pack(">q", self.lease), arrays.int8_array(held))
+        return arrays.read_int8_array(result.get_value(0, 0))
+
+    async def cancel_job(self, job_id: int) -> bool:
+        """See ``base.Store``."""
+        return _bool(await self._asking.call(b"cancel_job", pack(">q", job_id)), 0, 0)
+
+    async def promote_jobs(self) -> float | None:
+        """See ``base.Store``."""
+        data = (await self._claim.call(b"promote_jobs")).get_value(0, 0)
+        return None if data is None else float(unpack(">d", data)[0])
+
+    async def record_progress(self, progress: dict[int, tuple[int, int]]) -> None:
+        """See ``base.Store``."""
+        await self._finish.call(
+            b"record_progress",
+            pack(">q", self.lease),
+            arrays.int8_array(list(progress)),
+            arrays.int8_array([numerator for numerator, _ in progress.values()]),
+            arrays.int8_array([denominator for _, denominator in progress.values()]),
+        )
+
+    async def job_status(self, job_id: int | None, key: bytes | None) -> StoredStatus | None:
+        """See ``base.Store``."""
+        wanted = None if job_id is None else pack(">q", job_id)
+        result = await self._asking.call(b"job_status", wanted, key, writes=False)
+        if not result.ntuples or result.get_value(0, 0) is None:
+            return None
+        return StoredStatus(_int8(result, 0, 0), _bool(result, 0, 1), _int8(result, 0, 2), _int8(result, 0, 3))
+
+    async def count_jobs(self) -> list[FunctionCount]:
+        """See ``base.Store``."""
+        result = await self._asking.call(b"count_jobs", writes=False)
+        return [
+            FunctionCount(
+                _bytes(result, row, 0), _int8(result, row, 1), _int8(result, row, 2), _int8(result, row, 3), _int8(result, row, 4)
+            )
+            for row in range(result.ntuples)
+        ]
+
+    async def list_jobs(self, after_id: int, limit: int) -> list[ListedJob]:
+        """See ``base.Store``."""
+        result = await self._asking.call(b"list_jobs", pack(">q", after_id), pack(">i", limit), writes=False)
+        return [
+            ListedJob(_int8(result, row, 0), _int2(result, row, 1), _bool(result, row, 2), result.get_value(row, 3))
+            for row in range(result.ntuples)
+        ]
+
+    async def set_limits(self, name: bytes, high: int, normal: int, low: int) -> bool:
+        """See ``base.Store``."""
+        limits = [pack(">i", min(max(limit, 0), 2**31 - 1)) for limit in (high, normal, low)]
+        return _bool(await self._asking.call(b"set_limits", name, *limits), 0, 0)
+
+    async def drop_function(self, name: bytes) -> str:
+        """See ``base.Store``."""
+        return _bytes(await self._asking.call(b"drop_function", name), 0, 0).decode()
+
+    async def register_server(self, name: str, address: str, pid: int, version: str, lease_seconds: float) -> None:
+        """See ``base.Store``. Raises StoreError if the answer is not what the schema promises."""
+        result = await self._leasing.call(
+            b"register_server",
+            name.encode(),
+            address.encode(),
+            pack(">i", pid),
+            version.encode(),
+            pack(">d", lease_seconds),
+        )
+        if not result.ntuples:
+            raise StoreError("register_server returned nothing")
+        self.lease = _int8(result, 0, 0)
+        self.queue_name = _bytes(result, 0, 1).decode()
+
+    async def renew_lease(self, *, sleeping: bool) -> bool:
+        """See ``base.Store``."""
+        return _bool(await self._leasing.call(b"renew_lease", pack(">q", self.lease), pack(">?", sleeping)), 0, 0)
+
+    async def end_lease(self) -> None:
+        """See ``base.Store``."""
+        await self._leasing.call(b"end_lease", pack(">q", self.lease))
+
+    async def reap_leases(self) -> list[tuple[int, int]]:
+        """See ``base.Store``."""
+        result = await self._asking.call(b"reap_leases")
+        return [(_int8(result, row, 0), _int4(result, row, 1) or 0) for row in range(result.ntuples)]
+
+
+def _bytes(result: pq.abc.PGresult, row: int, column: int) -> bytes:
+    return result.get_value(row, column) or b""
+
+
+def _bool(result: pq.abc.PGresult, row: int, column: int) -> bool:
+    return result.get_value(row, column) == b"\x01"
+
+
+def _int2(result: pq.abc.PGresult, row: int, column: int) -> int:
+    data = result.get_value(row, column)
+    return 0 if data is None else int.from_bytes(data, "big", signed=True)
+
+
+def _int4(result: pq.abc.PGresult, row: int, column: int) -> int | None:
+    data = result.get_value(row, column)
+    return None if data is None else int.from_bytes(data, "big", signed=True)
+
+
+def _int8(result: pq.abc.PGresult, row: int, column: int) -> int:
+    return _int2(result, row, column)

@@ -1,0 +1,84 @@
+create or replace function postgear.submit_jobs(
+    holder bigint,
+    function_ids integer[],
+    priorities smallint[],
+    unique_keys bytea[],
+    workloads bytea[],
+    run_ats bigint[] default null,
+    reducers bytea[] default null,
+    claims boolean[] default null
+) returns bigint[]
+language plpgsql
+as $$
+-- Add a batch of jobs and return one number for each: its id; or the negated id of the job with the same function and
+-- unique key that it coalesced with; or 0 when the function's queue is full.
+--
+-- holder: the lease of the calling server, null when called from SQL.
+-- unique_keys: null elements never coalesce.  run_ats: epoch seconds, null elements or past times: at once.
+-- claims: true elements are born claimed by holder (and count as given out); not allowed for scheduled jobs.
+-- The last three arrays may be null as a whole.
+-- Called by: servers (group commit), submit_job.  Tables: job (inserts, reads), function (reads), server (reads).
+declare
+    ids bigint[];
+    job_id bigint;
+    is_claimed boolean;
+    starts_at timestamptz;
+    lowest_limit integer;
+begin
+    if not exists (
+        select from postgear.function
+        where id = any (function_ids) and coalesce(max_high, max_normal, max_low) is not null
+    ) then
+        -- The usual case: no limits and no key that is there already. One INSERT; ids come back in the order of the arrays.
+        begin
+            with added as (
+                insert into postgear.job (function_id, priority, unique_key, workload, run_at, reducer, lease, attempt)
+                select function_id, priority, unique_key, workload,
+                    case when run_at > extract(epoch from now()) then to_timestamp(run_at) end,
+                    reducer,
+                    case when claim then holder end,
+                    case when claim then 1 else 0 end
+                from unnest(function_ids, priorities, unique_keys, workloads, run_ats, reducers, claims)
+                    as new (function_id, priority, unique_key, workload, run_at, reducer, claim)
+                returning id
+            )
+            select array_agg(id) into ids from added;
+            if holder is null or claims is null or not (true = all (claims)) then
+                perform postgear.wake_servers();
+            end if;
+            return ids;
+        exception when unique_violation then
+            null;  -- some key is there already: again, job by job
+        end;
+    end if;
+
+    for i in 1 .. cardinality(function_ids) loop
+        is_claimed := coalesce(claims[i], false);
+        starts_at := case when run_ats[i] > extract(epoch from now()) then to_timestamp(run_ats[i]) end;
+        select case priorities[i] when 0 then max_high when 1 then max_normal else max_low end into lowest_limit
+        from postgear.function where id = function_ids[i];
+        job_id := null;
+        loop
+            if unique_keys[i] is not null then
+                select -id into job_id from postgear.job
+                where function_id = function_ids[i] and unique_key = unique_keys[i];
+                exit when found;
+            end if;
+            if lowest_limit is not null and postgear.is_full(function_ids[i], lowest_limit) then
+                job_id := 0;
+                exit;
+            end if;
+            insert into postgear.job (function_id, priority, unique_key, workload, run_at, reducer, lease, attempt)
+            values (function_ids[i], priorities[i], unique_keys[i], workloads[i], starts_at, reducers[i],
+                case when is_claimed then holder end, case when is_claimed then 1 else 0 end)
+            on conflict (function_id, unique_key) where unique_key is not null do nothing
+            returning id into job_id;
+            exit when found;
+            -- The key appeared between the two statements; it may be gone again at the next look.
+        end loop;
+        ids[i] := job_id;
+    end loop;
+    perform postgear.wake_servers();
+    return ids;
+end
+$$;

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests.server import gearmand
-from tests.server.bytes import Peer
+pytest.register_assert_rewrite("tests.server.bytes")
+
+from tests.server import gearmand  # noqa: E402
+from tests.server.bytes import Peer  # noqa: E402
 
 _numbers = itertools.count(1)
 

@@ -43,7 +43,8 @@ class Gearmand:
                 socket.create_connection((self.host, self.port)).close()
                 return
             except ConnectionRefusedError:
-                assert time.monotonic() < deadline and self.process.poll() is None, self.log()
+                assert self.process.poll() is None, self.log()
+                assert time.monotonic() < deadline, self.log()
 
     def log(self) -> str:
         return self._log.read_text() if self._log.exists() else ""

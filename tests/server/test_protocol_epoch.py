@@ -19,9 +19,7 @@ def soon(seconds: int = 1) -> bytes:
 
 
 @pytest.mark.parametrize("epoch", [b"0", b"", b"now", b"-1", b"1", b"1700000000"])
-def test_a_time_that_has_passed_or_is_no_number_means_now(
-    epoch: bytes, client: Peer, worker: Peer, function: bytes
-) -> None:
+def test_a_time_that_has_passed_or_is_no_number_means_now(epoch: bytes, client: Peer, worker: Peer, function: bytes) -> None:
     handle = client.submit("SUBMIT_JOB_EPOCH", function, function, epoch, b"a\0b")
     worker.can_do(function)
 

@@ -26,9 +26,7 @@ def test_any_other_option_is_refused_and_the_connection_stays(name: bytes, clien
     client.silent()
 
 
-def test_the_option_belongs_to_one_connection(
-    connect: Callable[[], Peer], worker: Peer, function: bytes
-) -> None:
+def test_the_option_belongs_to_one_connection(connect: Callable[[], Peer], worker: Peer, function: bytes) -> None:
     wants, wants_not = connect(), connect()
     wants.send("OPTION_REQ", b"exceptions")
     wants.expect("OPTION_RES", b"exceptions")

@@ -29,9 +29,7 @@ def test_inside_a_function_the_oldest_comes_first(kind: str, client: Peer, worke
 
 
 @pytest.mark.parametrize("kind", PRIORITIES)
-def test_inside_a_function_high_comes_before_normal_before_low(
-    kind: str, client: Peer, worker: Peer, function: bytes
-) -> None:
+def test_inside_a_function_high_comes_before_normal_before_low(kind: str, client: Peer, worker: Peer, function: bytes) -> None:
     high, normal, low = PRIORITIES[kind]
     for submit in (low, normal, high, low, normal, high):
         client.submit(submit, function, b"", submit.encode())

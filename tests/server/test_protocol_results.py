@@ -45,7 +45,13 @@ def test_a_report_may_be_empty(report: str, client: Peer, worker: Peer, running:
 
 
 def test_reports_arrive_in_the_order_sent(client: Peer, worker: Peer, running: bytes) -> None:
-    sent = [("WORK_DATA", b"1"), ("WORK_WARNING", b"2"), ("WORK_DATA", b"3"), ("WORK_STATUS", b"4", b"5"), ("WORK_COMPLETE", b"6")]
+    sent = [
+        ("WORK_DATA", b"1"),
+        ("WORK_WARNING", b"2"),
+        ("WORK_DATA", b"3"),
+        ("WORK_STATUS", b"4", b"5"),
+        ("WORK_COMPLETE", b"6"),
+    ]
     for name, *arguments in sent:
         worker.send(name, running, *arguments)
 

@@ -10,25 +10,27 @@ from tests.server.bytes import Peer
 def test_the_reverse_example_of_the_protocol_text(connect: Callable[[], Peer]) -> None:
     worker, client = connect(), connect()
 
-    worker.write(b"\0REQ" b"\0\0\0\x01" b"\0\0\0\x07" b"reverse")  # CAN_DO
-    worker.write(b"\0REQ" b"\0\0\0\x09" b"\0\0\0\x00")  # GRAB_JOB
-    assert worker.read(12) == b"\0RES" b"\0\0\0\x0a" b"\0\0\0\x00"  # NO_JOB
-    worker.write(b"\0REQ" b"\0\0\0\x04" b"\0\0\0\x00")  # PRE_SLEEP
-    worker.write(b"\0REQ" b"\0\0\0\x10" b"\0\0\0\x02" b"ok")  # ECHO_REQ: the server has read it all
-    assert worker.read(14) == b"\0RES" b"\0\0\0\x11" b"\0\0\0\x02" b"ok"
+    worker.write(bytes.fromhex("00524551 00000001 00000007") + b"reverse")  # CAN_DO
+    worker.write(bytes.fromhex("00524551 00000009 00000000"))  # GRAB_JOB
+    assert worker.read(12) == bytes.fromhex("00524553 0000000a 00000000")  # NO_JOB
+    worker.write(bytes.fromhex("00524551 00000004 00000000"))  # PRE_SLEEP
+    worker.write(bytes.fromhex("00524551 00000010 00000002") + b"ok")  # ECHO_REQ: the server has read it all
+    assert worker.read(14) == bytes.fromhex("00524553 00000011 00000002") + b"ok"
 
-    client.write(b"\0REQ" b"\0\0\0\x07" b"\0\0\0\x0d" b"reverse\0\0test")  # SUBMIT_JOB
+    client.write(bytes.fromhex("00524551 00000007 0000000d") + b"reverse\0\0test")  # SUBMIT_JOB
     header = client.read(12)
-    assert header[:8] == b"\0RES" b"\0\0\0\x08"  # JOB_CREATED
+    assert header[:8] == bytes.fromhex("00524553 00000008")  # JOB_CREATED
     handle = client.read(header[11])
     length = len(handle)
 
-    assert worker.read(12) == b"\0RES" b"\0\0\0\x06" b"\0\0\0\x00"  # NOOP
-    worker.write(b"\0REQ" b"\0\0\0\x09" b"\0\0\0\x00")  # GRAB_JOB
-    assert worker.read(12 + length + 13) == b"\0RES" b"\0\0\0\x0b" b"\0\0\0" + bytes([length + 13]) + handle + b"\0reverse\0test"
+    assert worker.read(12) == bytes.fromhex("00524553 00000006 00000000")  # NOOP
+    worker.write(bytes.fromhex("00524551 00000009 00000000"))  # GRAB_JOB
+    assignment = bytes.fromhex(f"00524553 0000000b {length + 13:08x}") + handle + b"\0reverse\0test"
+    assert worker.read(len(assignment)) == assignment
 
-    worker.write(b"\0REQ" b"\0\0\0\x0d" b"\0\0\0" + bytes([length + 5]) + handle + b"\0tset")  # WORK_COMPLETE
-    assert client.read(12 + length + 5) == b"\0RES" b"\0\0\0\x0d" b"\0\0\0" + bytes([length + 5]) + handle + b"\0tset"
+    worker.write(bytes.fromhex(f"00524551 0000000d {length + 5:08x}") + handle + b"\0tset")  # WORK_COMPLETE
+    complete = bytes.fromhex(f"00524553 0000000d {length + 5:08x}") + handle + b"\0tset"
+    assert client.read(len(complete)) == complete
 
     worker.silent()
     client.silent()

@@ -211,9 +211,7 @@ def test_a_foreground_client_gets_the_result_of_the_background_job_it_joined(
 
 
 @pytest.mark.difference("marks the job as abandoned and never runs it")
-def test_a_background_job_outlives_the_foreground_client_that_joined_it(
-    connect: Connect, worker: Peer, function: bytes
-) -> None:
+def test_a_background_job_outlives_the_foreground_client_that_joined_it(connect: Connect, worker: Peer, function: bytes) -> None:
     handle = connect().submit("SUBMIT_JOB_BG", function, function, b"durable")
     client = connect()
     assert client.submit("SUBMIT_JOB", function, function, b"") == handle

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from postgear.wire.connection import FATAL, FATAL_TEXT, INVALID, TEXT, PacketReader
 from postgear.wire.packet import ARGUMENT_COUNT, PacketType, encode_request, encode_response
 
@@ -48,8 +49,7 @@ def test_any_messages_in_any_chunks_are_read_as_written(
     written: list[tuple[int, tuple[bytes, ...]] | bytes], drawn: st.DataObject
 ) -> None:
     stream = b"".join(
-        message + b"\r\n" if isinstance(message, bytes) else encode_request(message[0], *message[1])
-        for message in written
+        message + b"\r\n" if isinstance(message, bytes) else encode_request(message[0], *message[1]) for message in written
     )
     expected = [(TEXT, (message,)) if isinstance(message, bytes) else message for message in written]
 
@@ -74,7 +74,9 @@ nearly_packets = st.tuples(
 ).map(b"".join)
 
 
-@given(st.lists(st.one_of(st.binary(max_size=80), nearly_packets, packets().map(lambda p: encode_request(p[0], *p[1])))), st.data())
+@given(
+    st.lists(st.one_of(st.binary(max_size=80), nearly_packets, packets().map(lambda p: encode_request(p[0], *p[1])))), st.data()
+)
 @settings(max_examples=500)
 def test_garbage_never_raises_and_reads_the_same_in_any_chunks(pieces: list[bytes], drawn: st.DataObject) -> None:
     stream = b"".join(pieces)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from postgear.wire.connection import (
     DEFAULT_MAX_PACKET_BYTES,
     FATAL,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from postgear.wire.packet import ARGUMENT_COUNT, PacketType, encode_request, encode_response, split_reduce
 
 VECTORS: list[dict[str, Any]] = json.loads((Path(__file__).parent.parent / "vectors" / "packets.json").read_text())

@@ -36,6 +36,10 @@ DATABASE: Final = "postgear"
 _START_SECONDS: Final = 120
 """Long enough for the recovery of a large cluster after a crash."""
 _STOP_SECONDS: Final = 30
+_BACKENDS_END_SECONDS: Final = 5
+"""How long the backends of a killed PostgreSQL may take to notice; it refuses to start until then."""
+_IMPOSSIBLE_PID: Final = 2**22 + 1
+"""Above Linux's greatest."""
 _SOCKET_PATH_BYTES: Final = 107
 """Linux's sun_path less its NUL."""
 
@@ -172,12 +176,14 @@ class EmbeddedPostgres:
     def _is_running(self) -> bool:
         """Tell whether this cluster's postmaster lives.
 
-        After a crash its pid may belong to another process, which PostgreSQL would take for a running server: then the
-        pid file is removed.
+        Its pid may be that of another process after a crash, or of a zombie in a container whose first process reaps
+        nothing; PostgreSQL takes both for a running server. Then the pid is replaced by one that cannot exist: the rest
+        of the file lets PostgreSQL find out whether a backend still uses the cluster.
         """
         pid_file = self._cluster / "postmaster.pid"
         try:
-            pid = int(pid_file.read_text().split("\n", 1)[0])
+            first_line, rest = pid_file.read_text().split("\n", 1)
+            pid = int(first_line)
         except FileNotFoundError:
             return False
         except ValueError:
@@ -191,21 +197,26 @@ class EmbeddedPostgres:
             return True  # not to be told from here: PostgreSQL asks again when it starts
         if str(self._cluster).encode() in command.split(b"\0"):
             return True
-        pid_file.unlink()
+        pid_file.write_text(f"{_IMPOSSIBLE_PID}\n{rest}")
+        (self._socket_dir() / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
         return False
 
     def _launch(self, programs: Path, socket_dir: Path) -> None:
         settings = _SETTINGS | {"unix_socket_directories": str(socket_dir)}
         options = " ".join(f"-c {shlex.quote(f'{name}={value}')}" for name, value in settings.items())
-        log_start = self._log.stat().st_size
         command = [str(programs / "pg_ctl"), "start", "-D", str(self._cluster), "-l", str(self._log), "-o", options]
-        try:
-            self._run([*command, "-w", "-t", str(_START_SECONDS)])
-        except EmbeddedError as error:
-            with self._log.open("rb") as log:
-                log.seek(log_start)
-                said = log.read().decode(errors="replace").strip()
-            raise EmbeddedError(f"{error}\n{said}" if said else str(error)) from None
+        deadline = time.monotonic() + _BACKENDS_END_SECONDS
+        while True:
+            log_start = self._log.stat().st_size
+            try:
+                return self._run([*command, "-w", "-t", str(_START_SECONDS)])
+            except EmbeddedError as error:
+                with self._log.open("rb") as log:
+                    log.seek(log_start)
+                    said = log.read().decode(errors="replace").strip()
+                if "shared memory block" not in said or time.monotonic() > deadline:
+                    raise EmbeddedError(f"{error}\n{said}") from None
+            time.sleep(0.1)
 
     def _wait_until_ready(self, dsn: str) -> None:
         deadline = time.monotonic() + _START_SECONDS

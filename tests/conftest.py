@@ -1,0 +1,92 @@
+"""What tests stand on: one PostgreSQL for the session, a database for each test, servers. See README.md."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from postgear import schema
+from postgear.embedded import EmbeddedPostgres
+from tests.server_process import ServerProcess
+
+TEMPLATE = "postgear_template"
+QUEUE = "test"
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def postgres_dsn() -> Iterator[str]:
+    """A real PostgreSQL for the whole session, durable as any; a DSN of its superuser. Tests want ``dsn``."""
+    # Not pytest's tmp_path: only root may enter that, and PostgreSQL does not run as root.
+    folder = Path(tempfile.mkdtemp(prefix="postgear-test-"))
+    folder.chmod(0o755)
+    postgres = EmbeddedPostgres(folder)
+    try:
+        yield postgres.start()
+    finally:
+        postgres.stop()
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def template(postgres_dsn: str) -> str:
+    """The name of a database with the schema, from which the tests' databases are copied."""
+    with psycopg.connect(postgres_dsn, autocommit=True) as connection:
+        connection.execute(f"create database {TEMPLATE}")
+    schema.upgrade(make_conninfo(postgres_dsn, dbname=TEMPLATE), queue=QUEUE)
+    return TEMPLATE
+
+
+@pytest.fixture
+def dsn(postgres_dsn: str, template: str) -> Iterator[str]:
+    """A fresh database with the schema, its queue named "test"; dropped after the test."""
+    with _database(postgres_dsn, template) as database_dsn:
+        yield database_dsn
+
+
+@pytest.fixture
+def empty_dsn(postgres_dsn: str) -> Iterator[str]:
+    """A fresh database without the schema; dropped after the test."""
+    with _database(postgres_dsn, "template1") as database_dsn:
+        yield database_dsn
+
+
+@pytest.fixture
+def start_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
+    """Start servers: ``start_server(*arguments, dsn=…)``, by default on the test's ``dsn``; all are stopped after the test."""
+    servers: list[ServerProcess] = []
+
+    def start(*arguments: str, dsn: str | None = None) -> ServerProcess:
+        log_path = tmp_path / f"postgear-{next(_numbers)}.log"
+        servers.append(ServerProcess(*arguments, dsn=dsn or request.getfixturevalue("dsn"), log_path=log_path))
+        return servers[-1]
+
+    # Before this fixture, so that the database outlives the servers.
+    request.getfixturevalue("dsn")
+    yield start
+    for server in servers:
+        server.kill()
+        request.node.add_report_section("teardown", server.address, server.log())
+
+
+@pytest.fixture
+def server(start_server: Callable[..., ServerProcess]) -> ServerProcess:
+    """A running server on a database of its own."""
+    return start_server()
+
+
+@contextmanager
+def _database(postgres_dsn: str, template: str) -> Iterator[str]:
+    name = f"test_{next(_numbers)}"
+    with psycopg.connect(postgres_dsn, autocommit=True) as connection:
+        connection.execute(f"create database {name} template {template}")
+        yield make_conninfo(postgres_dsn, dbname=name)
+        connection.execute(f"drop database {name} with (force)")

@@ -123,8 +123,7 @@ def _add_init(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         description="Create or upgrade the schema postgear in a database; does nothing where it is up to date.",
     )
     init.add_argument("--dsn", help="the database (POSTGEAR_DSN, libpq's environment, or the TOML file)")
-    init.add_argument("--queue", metavar="NAME", help="the queue's name, part of every handle; can be set only at creation")
-    init.add_argument("--sql", action="store_true", help="print the SQL instead of running it")
+    init.add_argument("--queue", metavar="NAME", help="the queue's name, part of every background job's handle")
     init.set_defaults(run=_init)
 
 
@@ -152,7 +151,8 @@ def _serve(arguments: argparse.Namespace) -> int:
     from postgear import daemon
 
     flags = {each.name: getattr(arguments, each.name) for each in fields(Config)}
-    return daemon.run(load(flags, os.environ, arguments.config))
+    code: int = daemon.run(load(flags, os.environ, arguments.config))
+    return code
 
 
 def _init(arguments: argparse.Namespace) -> int:
@@ -161,10 +161,7 @@ def _init(arguments: argparse.Namespace) -> int:
         raise ConfigError("no database given; --dsn, POSTGEAR_DSN or PGHOST, PGHOSTADDR, PGSERVICE, PGDATABASE name one")
     from postgear import schema
 
-    if arguments.sql:
-        print(schema.upgrade_sql(queue=arguments.queue))
-        return 0
-    print(schema.upgrade(dsn, queue=arguments.queue))
+    print(f"schema postgear: version {schema.upgrade(dsn, queue=arguments.queue)}")
     return 0
 
 

@@ -265,8 +265,8 @@ class Config:
     )
     file_descriptors: int | None = _setting(
         None,
-        parse.integer(16, 2**31 - 1),
-        "a number from 16 on",
+        parse.integer(1, 2**31 - 1),
+        "a number from 1 on",
         unit="descriptors",
         about="The limit of open files to set; each connection takes one.",
         reason="The limit of the process is the administrator's.",

@@ -6,7 +6,6 @@ Rules about jobs are in ``dispatch``, traffic with the database in ``exchange``;
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ipaddress
 import logging
 import os
@@ -15,7 +14,7 @@ import resource
 import signal
 import socket
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import uvloop
 
@@ -128,12 +127,13 @@ class Server:
             self._listeners.append(listener)
         ready = self.loop.create_task(self._announce(dsn))
         stopping = self.loop.create_task(self._stop.wait())
-        await asyncio.wait([stopping, self.exchange.fatal], return_when=asyncio.FIRST_COMPLETED)
+        fatal = self.exchange.fatal
+        ends: list[asyncio.Future[Any]] = [stopping, fatal]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         ready.cancel()
-        if self.exchange.fatal.done():
+        if fatal.done():
             stopping.cancel()
-            error = self.exchange.fatal.result()
-            event(log, logging.CRITICAL, "stopping on an internal error", exception=error)
+            event(log, logging.CRITICAL, "stopping on an internal error", exception=fatal.exception())
             await self._stop_all()
             return 1
         await self._drain()
@@ -213,20 +213,14 @@ class Server:
         event(log, logging.INFO, "stopping", graceful=self._graceful)
         if self._graceful:
             dispatcher.stop_claims()
-            while dispatcher.jobs or not self.exchange.is_settled:
-                self._stop.clear()
-                await self._stop_or_sleep(0.05)
-                if self._stop.is_set() and not self._graceful:
-                    break
+            self.changed()
+        while self._graceful and (dispatcher.jobs or not self.exchange.is_settled):
+            await asyncio.sleep(0.05)  # another signal may end the patience
         dispatcher.drain()
         self.changed()
         deadline = self.loop.time() + self.config.drain_seconds
         while self.loop.time() < deadline and (dispatcher.is_running or not self.exchange.is_settled):
             await asyncio.sleep(0.02)
-
-    async def _stop_or_sleep(self, seconds: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._stop.wait(), seconds)
 
     async def _stop_all(self) -> None:
         self._flush()

@@ -81,7 +81,7 @@ class Exchange:
         self._promote_at = 0.0
         self._renewed_at = 0.0
         self._running: set[asyncio.Task[None]] = set()
-        self.fatal: asyncio.Future[BaseException] = self._loop.create_future()
+        self.fatal: asyncio.Future[None] = self._loop.create_future()
 
     # -- for the shell -------------------------------------------------------------------------------------------
 
@@ -165,7 +165,7 @@ class Exchange:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None and not self.fatal.done():
-            self.fatal.set_result(error)
+            self.fatal.set_exception(error)
 
     # -- connection and lease ------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from enum import Enum, IntEnum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from .dispatch.dispatcher import Function, Peer
+    from .dispatch.peer import Function, Peer
 
 
 class Priority(IntEnum):

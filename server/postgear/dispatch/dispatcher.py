@@ -147,7 +147,7 @@ class Dispatcher:
             else:
                 handler(peer, arguments)
                 if peer.held is not None:
-                    peer.held.extend(iterator)
+                    peer.held.extend(iterator)  # type: ignore[unreachable]  # the handler may have set it
                     return
 
     def send(self, peer: Peer, data: bytes) -> None:
@@ -220,9 +220,7 @@ class Dispatcher:
             PacketType.WORK_FAIL: lambda peer, a: self._work_end(
                 peer, a[0].rstrip(b"\0"), PacketType.WORK_FAIL, (a[0].rstrip(b"\0"),), not_found
             ),
-            PacketType.WORK_EXCEPTION: lambda peer, a: self._work_end(
-                peer, a[0], PacketType.WORK_EXCEPTION, a, no_exception_job
-            ),
+            PacketType.WORK_EXCEPTION: lambda peer, a: self._work_end(peer, a[0], PacketType.WORK_EXCEPTION, a, no_exception_job),
             PacketType.WORK_STATUS: lambda peer, a: self._work_status(peer, a, not_found),
             PacketType.WORK_DATA: lambda peer, a: self._work_data(peer, PacketType.WORK_DATA, a, no_such_job),
             PacketType.WORK_WARNING: lambda peer, a: self._work_data(peer, PacketType.WORK_WARNING, a, no_such_job),
@@ -445,9 +443,7 @@ class Dispatcher:
         _name, key, workload, reducer = request.arguments
         job = self.uniques.get((function, key))
         if job is None and found is not None and found.is_claimed:
-            job = self._add_claimed(
-                function, found.priority, found.id, found.attempt, key, found.reducer, found.workload
-            )
+            job = self._add_claimed(function, found.priority, found.id, found.attempt, key, found.reducer, found.workload)
         if not peer.closed:
             if job is not None:
                 self._listen(peer, job)
@@ -642,7 +638,10 @@ class Dispatcher:
         timeout = peer.abilities[function]
         if self.settings.round_robin:
             # The last registered is looked at first, so the chosen one goes to the front of the registrations.
-            peer.abilities = {function: timeout, **{other: value for other, value in peer.abilities.items() if other is not function}}
+            peer.abilities = {
+                function: timeout,
+                **{other: value for other, value in peer.abilities.items() if other is not function},
+            }
         if timeout:
             self._sequence += 1
             heapq.heappush(self._deadlines, (self.now + timeout, self._sequence, job, peer, job.attempt))
@@ -676,9 +675,7 @@ class Dispatcher:
 
     # -- results -------------------------------------------------------------------------------------------------
 
-    def _work_end(
-        self, peer: Peer, handle: bytes, packet_type: PacketType, arguments: Sequence[bytes], not_found: bytes
-    ) -> None:
+    def _work_end(self, peer: Peer, handle: bytes, packet_type: PacketType, arguments: Sequence[bytes], not_found: bytes) -> None:
         job = peer.jobs.get(handle)
         if job is None:
             self.send(peer, not_found)
@@ -846,9 +843,7 @@ class Dispatcher:
             lane = (row.function_id, row.priority)
             got[lane] = got.get(lane, 0) + 1
             function = self.functions_by_id[row.function_id]
-            job = self._add_claimed(
-                function, row.priority, row.id, row.attempt, row.unique_key or b"", row.reducer, row.workload
-            )
+            job = self._add_claimed(function, row.priority, row.id, row.attempt, row.unique_key or b"", row.reducer, row.workload)
             if job is not None:
                 waking[function] = waking.get(function, 0) + 1
         for function_id, priority, wanted in lanes:

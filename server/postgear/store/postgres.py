@@ -132,9 +132,7 @@ class PostgresStore:
         for row in range(result.ntuples):
             numbers = (value(row, 0) or b"") + (value(row, 1) or b"") + (value(row, 2) or b"") + (value(row, 3) or b"")
             job_id, function_id, priority, attempt = fixed(numbers)
-            jobs.append(
-                ClaimedJob(job_id, function_id, priority, attempt, value(row, 4), value(row, 5), value(row, 6) or b"")
-            )
+            jobs.append(ClaimedJob(job_id, function_id, priority, attempt, value(row, 4), value(row, 5), value(row, 6) or b""))
         return jobs
 
     async def claim_unique(self, function_id: int, key: bytes) -> JoinedJob | None:

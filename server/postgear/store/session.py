@@ -61,7 +61,7 @@ class Session:
         """Open the connection to a server that takes writes, and prepare the statements. Raises StoreUnavailable, SchemaError."""
         try:
             # The time limit is ours as well as libpq's: a name look-up that hangs is not under connect_timeout.
-            self._connection = await asyncio.wait_for(
+            connection = await asyncio.wait_for(
                 psycopg.AsyncConnection.connect(
                     self._dsn,
                     autocommit=True,
@@ -74,7 +74,8 @@ class Session:
             )
         except (psycopg.Error, TimeoutError, OSError) as error:
             raise StoreUnavailable(f"cannot connect to the database: {str(error).strip() or type(error).__name__}") from error
-        self._pgconn = self._connection.pgconn
+        self._connection = connection  # kept, for it would close the socket when collected
+        self._pgconn = connection.pgconn
         self._pgconn.nonblocking = 1
         self._pgconn.notice_handler = self._notice
         self._fd = self._pgconn.socket

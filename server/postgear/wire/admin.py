@@ -38,9 +38,9 @@ def store_error(text: str) -> bytes:
     return b"ERR QUEUE_ERROR " + text.replace(" ", "+").encode("ascii", "replace") + b"\r\n"
 
 
-def table(rows: Iterable[Sequence[object]]) -> bytes:
+def table(rows: Iterable[Sequence[bytes | int]]) -> bytes:
     """Write rows of tab-separated columns (bytes or numbers)."""
-    return b"".join(b"\t".join(value if isinstance(value, bytes) else b"%d" % value for value in row) + b"\n" for row in rows)  # type: ignore[str-bytes-safe]
+    return b"".join(b"\t".join(value if isinstance(value, bytes) else b"%d" % value for value in row) + b"\n" for row in rows)
 
 
 def worker_line(fd: int, address: bytes, client_id: bytes, functions: Sequence[bytes]) -> bytes:

@@ -7,6 +7,7 @@ While the database is away all of them wait for ``_reconnect``, which first sett
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import Awaitable, Callable, Coroutine
@@ -32,7 +33,7 @@ AWAKE_SECONDS: Final = 1.0
 POLL_SHARE: Final = 20
 """A poll that took t seconds is followed by a pause of at least 20 t: polling costs at most 5 % of a connection."""
 FINISH_PAUSE_SECONDS: Final = 0.005
-"""Between two deletes of finished jobs: workers do not wait for them, and fewer, larger ones leave more of the machine to others."""
+"""Between two deletes of finished jobs: workers do not wait for them, and fewer, larger ones cost less."""
 RENEW_SECONDS: Final = 1.0
 REAP_SECONDS: Final = 0.5
 PROGRESS_SECONDS: Final = 1.0
@@ -371,10 +372,8 @@ class Exchange:
                 self._settled.set()
                 self._finish_urgent.clear()
             elif not self._finish_urgent.is_set():
-                try:
+                with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._finish_urgent.wait(), FINISH_PAUSE_SECONDS)
-                except TimeoutError:
-                    pass
 
     async def _finish(self) -> None:
         # Each list is emptied only after its commit; repeating a call that was committed changes nothing.
@@ -405,10 +404,8 @@ class Exchange:
             wait = (IDLE_POLL_SECONDS if self._sleeping else max(poll_at - now, 0.001)) if self._has_workers() else 60.0
             if not self._claim_wanted.is_set():
                 wait = min(wait, max(self._promote_at - now, 0.001))
-                try:
+                with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._claim_wanted.wait(), wait)
-                except TimeoutError:
-                    pass
             self._claim_wanted.clear()
             now = self._loop.time()
             try:

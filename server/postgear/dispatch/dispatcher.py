@@ -16,9 +16,21 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from ..job import ClaimedJob, FunctionRow, Job, JobEvent, JobState, JoinedJob, Lane, StoredStatus, SubmitBatch, coalescing_key
-from ..wire import connection as wire
-from ..wire.packet import FUNCTION_MAX_BYTES, HEADER, RESPONSE_MAGIC, UNIQUE_MAX_BYTES, PacketType, encode_response
+from postgear.job import (
+    ClaimedJob,
+    FunctionRow,
+    Job,
+    JobEvent,
+    JobState,
+    JoinedJob,
+    Lane,
+    StoredStatus,
+    SubmitBatch,
+    coalescing_key,
+)
+from postgear.wire import connection as wire
+from postgear.wire.packet import FUNCTION_MAX_BYTES, HEADER, RESPONSE_MAGIC, UNIQUE_MAX_BYTES, PacketType, encode_response
+
 from .messages import Request, RequestKind, Settings
 from .peer import Function, Peer
 
@@ -67,7 +79,8 @@ class Dispatcher:
     """The rules. ``now`` is monotonic seconds, set by the shell before it calls.
 
     dirty: peers with something in ``out``, to be drained and cleared by the shell.
-    submits: batches to be stored, oldest first; the last is still open. finishes, releases (given out), unused (never given out): ids for the store.
+    submits: batches to be stored, oldest first; the last is still open.
+    finishes, releases (given out), unused (never given out): ids for the store.
     requests: what connections wait for. unresolved: functions whose id is not known. progress: newest report by id.
     claim_wanted: something changed that makes a claim worth while.
     """
@@ -575,7 +588,7 @@ class Dispatcher:
                 self.claim_wanted = True
 
     def _wake(self, function: Function, jobs: int) -> None:
-        """Send NOOP to sleeping workers: all of them, or ``worker_wakeup`` a job. Each gets one until it grabs or sleeps again."""
+        """Send NOOP to sleeping workers: all of them, or ``worker_wakeup`` for each of *jobs*; one NOOP a sleep."""
         if not function.sleepers or self.draining:
             return
         peers = list(function.sleepers)

@@ -6,8 +6,8 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from ..job import Job
-    from ..wire.connection import Message
+    from postgear.job import Job
+    from postgear.wire.connection import Message
 
 WINDOW_MAX_JOBS: Final = 2000
 """Most jobs claimed ahead for a function and priority: a second's work of the fastest workers seen, and 0.2 MB of small jobs."""

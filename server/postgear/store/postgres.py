@@ -14,8 +14,9 @@ from typing import Final
 
 from psycopg import pq
 
-from ..errors import StoreError
-from ..job import ClaimedJob, FunctionCount, FunctionRow, JoinedJob, Lane, ListedJob, StoredStatus, SubmitBatch
+from postgear.errors import StoreError
+from postgear.job import ClaimedJob, FunctionCount, FunctionRow, JoinedJob, Lane, ListedJob, StoredStatus, SubmitBatch
+
 from . import arrays
 from .session import Session
 
@@ -52,7 +53,7 @@ LEASE: Final = {
 
 
 class PostgresStore:
-    """See ``base.Store``. ``on_notify`` gets payloads of channel ``postgear``; ``on_lost`` is called when any connection breaks."""
+    """See ``base.Store``. ``on_notify`` gets the payloads of channel ``postgear``; ``on_lost``: a connection broke."""
 
     def __init__(
         self, dsn: str, name: str, on_notify: Callable[[str], None] | None = None, on_lost: Callable[[], None] | None = None

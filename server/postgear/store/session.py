@@ -15,7 +15,7 @@ import psycopg
 from psycopg import pq
 from psycopg.pq import DiagnosticField, ExecStatus
 
-from ..errors import SchemaError, StoreError, StoreInDoubt, StoreUnavailable
+from postgear.errors import SchemaError, StoreError, StoreInDoubt, StoreUnavailable
 
 log = logging.getLogger("postgear.store")
 

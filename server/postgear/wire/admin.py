@@ -5,7 +5,8 @@ A command is one line of words; a reply is lines, closed by ``.`` where there ma
 
 from __future__ import annotations
 
-from typing import Final, Iterable, Sequence  # noqa: UP035 - runs on Python 3.9 too
+from collections.abc import Iterable, Sequence
+from typing import Final
 
 END: Final = b".\n"
 OK: Final = b"OK\r\n"

@@ -10,11 +10,12 @@ Source: PROTOCOL; the first byte of each message decides between a packet (NUL) 
 
 from __future__ import annotations
 
-from typing import Final, List, Sequence, Tuple  # noqa: UP035 - runs on Python 3.9 too
+from collections.abc import Sequence
+from typing import Final
 
 from .packet import ARGUMENT_COUNT, HEADER, HEADER_BYTES, REQUEST_MAGIC, RESPONSE_MAGIC, PacketType, split_reduce
 
-Message = Tuple[int, Sequence[bytes]]
+Message = tuple[int, Sequence[bytes]]
 
 TEXT: Final = -1
 """An admin line; arguments: the line without its end."""
@@ -31,7 +32,7 @@ DEFAULT_MAX_PACKET_BYTES: Final = 64 * 1024 * 1024
 
 _SPLITS = {int(kind): count - 1 for kind, count in ARGUMENT_COUNT.items()}
 _REDUCE = (int(PacketType.SUBMIT_REDUCE_JOB), int(PacketType.SUBMIT_REDUCE_JOB_BACKGROUND))
-_NONE: Tuple[bytes, ...] = ()  # noqa: UP006
+_NONE: tuple[bytes, ...] = ()
 
 
 class PacketReader:
@@ -44,13 +45,13 @@ class PacketReader:
     def __init__(self, magic: bytes = REQUEST_MAGIC, max_packet_bytes: int = DEFAULT_MAX_PACKET_BYTES) -> None:
         self._magic = magic
         self._max_packet_bytes = max_packet_bytes
-        self._chunks: List[bytes] = []  # noqa: UP006
+        self._chunks: list[bytes] = []
         self._have = 0  # bytes in _chunks
         self._need = 0  # no message can be complete below this many bytes; spares joining a large body again and again
         self._skip = 0  # bytes of a refused body still to come
         self._dead = False
 
-    def feed(self, data: bytes) -> List[Message]:  # noqa: UP006
+    def feed(self, data: bytes) -> list[Message]:
         """Return the messages completed by *data*, in order."""
         if self._dead:
             return []
@@ -62,7 +63,7 @@ class PacketReader:
             data = b"".join(self._chunks)
             self._chunks.clear()
             self._have = 0
-        messages: List[Message] = []  # noqa: UP006
+        messages: list[Message] = []
         append = messages.append
         unpack = HEADER.unpack_from
         splits = _SPLITS
@@ -138,7 +139,7 @@ class PacketReader:
         start = data[position : position + 4]
         return not (REQUEST_MAGIC.startswith(start) or RESPONSE_MAGIC.startswith(start))
 
-    def _die(self, messages: List[Message], kind: int, code: bytes, text: bytes) -> List[Message]:  # noqa: UP006
+    def _die(self, messages: list[Message], kind: int, code: bytes, text: bytes) -> list[Message]:
         self._dead = True
         messages.append((kind, (code, text)))
         return messages

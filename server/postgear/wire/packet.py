@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 from struct import Struct
-from typing import Final, List  # noqa: UP035 - runs on Python 3.9 too
+from typing import Final
 
 REQUEST_MAGIC: Final = b"\0REQ"
 RESPONSE_MAGIC: Final = b"\0RES"
@@ -130,7 +130,7 @@ def _encode(magic: bytes, packet_type: int, arguments: tuple[bytes, ...]) -> byt
     return HEADER.pack(magic, packet_type, len(body)) + body
 
 
-def split_reduce(body: bytes) -> List[bytes] | None:  # noqa: UP006
+def split_reduce(body: bytes) -> list[bytes] | None:
     """Split the body of a reduce job into function, unique, reducer, aggregator flag, data.
 
     Real clients send these five; PROTOCOL documents four, without the flag. The flag is one character or empty, so a

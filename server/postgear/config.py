@@ -243,9 +243,9 @@ class Config:
     )
     log_file: str | None = _setting(
         None,
-        parse.path,
-        "a file, or none for no log",
-        about="Where the log goes; `none` drops it. SIGHUP reopens the file.",
+        parse.log_file,
+        "a file, stderr, or none",
+        about="Where the log goes; `none` drops it, `stderr` is standard error. SIGHUP reopens the file.",
         reason="systemd and containers collect standard error.",
         shown="standard error",
     )

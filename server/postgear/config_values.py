@@ -53,6 +53,11 @@ def path(value: object) -> str:
     return os.path.expanduser(text(value))
 
 
+def log_file(value: object) -> str | None:
+    """Take a file, ``none``, or ``stderr``, which is no file."""
+    return None if value == "stderr" else path(value)
+
+
 def flag(value: object) -> bool:
     """Take a boolean, or a word for one."""
     if isinstance(value, bool):

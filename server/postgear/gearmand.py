@@ -16,10 +16,11 @@ import socket
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from postgear import __version__
+from postgear import __version__, logs
 from postgear.config import Config, load
 from postgear.config_values import format_address
 from postgear.errors import ConfigError, PostgearError
@@ -39,6 +40,7 @@ _SAME: Final = {
     "job-handle-prefix": "handle_prefix",
     "job-retries": "job_retries",
     "worker-wakeup": "worker_wakeup",
+    "log-file": "log_file",
     "pid-file": "pid_file",
     "user": "user",
     "verbose": "log_level",
@@ -69,7 +71,7 @@ def main(words: Sequence[str]) -> int:
         _refuse_what_cannot_be(given)
         if ignored := ignored_options(given):
             _say("without a meaning here, ignored: " + " ".join(ignored))
-        return _start(config, daemon_mode="daemon" in given)
+        return _start(_with_log(config), daemon_mode="daemon" in given)
     except PostgearError as error:
         _say(str(error))
         return EXIT_FAILURE
@@ -116,11 +118,8 @@ def configure(given: Mapping[str, str], environ: Mapping[str, str]) -> Config:
         flags["listen"] = listen
     else:
         defaults["listen"] = listen
-    log_file = given.get("log-file")
-    if log_file is None:
+    if "log-file" not in given:
         defaults |= _default_file("log_file", "log-file")
-    elif log_file != "stderr":
-        flags["log_file"] = log_file
     if "pid-file" not in given:
         defaults |= _default_file("pid_file", "pid-file")
     if given.get("queue-type", "").lower() == "postgres":
@@ -173,6 +172,18 @@ def _default_file(field: str, name: str) -> dict[str, object]:
     path = Path(OPTIONS[name].default)
     writable = os.access(path if path.exists() else path.parent, os.W_OK)
     return {field: str(path)} if writable else {}
+
+
+def _with_log(config: Config) -> Config:
+    """Return *config* with standard error for a log file that cannot be opened, as gearmand does."""
+    if config.log_file in (None, logs.NOWHERE):
+        return config
+    try:
+        with open(config.log_file, "a"):
+            return config
+    except OSError as error:
+        _say(f'Could not open log file "{config.log_file}", switching to stderr. ({error.strerror})')
+        return replace(config, log_file=None)
 
 
 def _start(config: Config, *, daemon_mode: bool) -> int:

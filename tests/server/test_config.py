@@ -172,6 +172,9 @@ def _restore_logging() -> Iterator[None]:
     root = logging.getLogger()
     before, level = root.handlers[:], root.level
     yield
+    for handler in root.handlers:
+        if handler not in before:
+            handler.close()
     root.handlers[:] = before
     root.setLevel(level)
 

@@ -246,6 +246,9 @@ class Exchange:
                 continue
             if alive:
                 self._renewed_at = self._loop.time()
+                self.dispatcher.ask_for_uniques()
+                if self.dispatcher.unresolved:
+                    self._claim_wanted.set()
                 if self.dispatcher.suspended:
                     self.dispatcher.suspended = False
                     self.dispatcher.reopen_backlogs()

@@ -209,11 +209,12 @@ class StoredStatus(NamedTuple):
 
 
 class FunctionRow(NamedTuple):
-    """A function's id and queue limits (high, normal, low; None: no limit)."""
+    """A function's id and queue limits (high, normal, low; None: no limit); has_uniques: it has jobs with a unique."""
 
     name: bytes
     id: int
     limits: tuple[int | None, int | None, int | None]
+    has_uniques: bool
 
 
 class FunctionCount(NamedTuple):

@@ -254,6 +254,13 @@ class Dispatcher:
             self.unresolved.append(function)
         return function
 
+    def ask_for_uniques(self) -> None:
+        """Have functions with foreground submits looked up again: others may have queued jobs with a unique, or finished them."""
+        for function in self.functions.values():
+            if function.is_submitted_to:
+                function.is_submitted_to = False
+                self.unresolved.append(function)
+
     def resolved(self, rows: Iterable[FunctionRow]) -> None:
         """Learn ids and limits of functions."""
         for row in rows:
@@ -261,6 +268,7 @@ class Dispatcher:
             if function is not None:
                 function.id = row.id
                 function.limits = row.limits
+                function.has_uniques = row.has_uniques
                 self.functions_by_id[row.id] = function
         self.claim_wanted = True
 
@@ -296,6 +304,7 @@ class Dispatcher:
         position = len(batch.peers)
         claim = False
         if key:
+            function.has_uniques = True
             if (function, key) in self.finishing:
                 batch.after_finishes = True
             joined = self.uniques.get((function, key))
@@ -349,8 +358,9 @@ class Dispatcher:
                 self._born(batch, position, job_id, waking)
             elif job_id > 0:
                 function = batch.functions[position]
-                function.may_be_durable = True
                 function.backlog[batch.priorities[position]] = True
+                if batch.unique_keys[position]:
+                    function.has_uniques = True
                 if function.sleepers:
                     self.claim_wanted = True
             if peer.closed:
@@ -407,7 +417,6 @@ class Dispatcher:
         function.claiming[priority] -= 1
         if job_id <= 0:
             return
-        function.may_be_durable = True
         job = self._add_claimed(function, priority, job_id, 1, batch.unique_keys[position], batch.reducers.get(position),
                                 batch.workloads[position])  # fmt: skip
         if job is not None:
@@ -444,7 +453,8 @@ class Dispatcher:
             if job is not None:
                 self._listen(peer, job)
                 return
-            if function.may_be_durable and function.id and not self.suspended:
+            function.is_submitted_to = True
+            if function.has_uniques and function.id and not self.suspended:
                 self._ask(RequestKind.JOIN, peer, function, name, key, workload, reducer or b"", number=priority)
                 return
         self._add_foreground(peer, function, priority, key, workload, reducer)
@@ -864,8 +874,6 @@ class Dispatcher:
             function.claiming[priority] -= wanted
             count = got.get((function_id, priority), 0)
             function.backlog[priority] = cut or count >= wanted
-            if count:
-                function.may_be_durable = True
         for function, count in waking.items():
             if function.workers:
                 self._wake(function, count)
@@ -897,6 +905,7 @@ class Dispatcher:
             _log(logging.INFO, "possible duplicate", job)
         self.jobs[handle] = job
         if key:
+            function.has_uniques = True
             self.uniques.setdefault((function, key), job)
         function.held[priority] += 1
         function.ready[priority].append(job)
@@ -965,7 +974,6 @@ class Dispatcher:
         """Look at the database again for every function: something was queued by others."""
         for function in self.functions.values():
             function.backlog = [True, True, True]
-            function.may_be_durable = True
         self.claim_wanted = True
 
     # -- time ----------------------------------------------------------------------------------------------------

@@ -78,7 +78,8 @@ class Function:
         "held",
         "id",
         "limits",
-        "may_be_durable",
+        "has_uniques",
+        "is_submitted_to",
         "missed",
         "name",
         "rate",
@@ -102,7 +103,8 @@ class Function:
         self.running_foreground = 0
         self.backlog = [True, True, True]
         self.claiming = [0, 0, 0]  # asked for in claims under way
-        self.may_be_durable = True  # the database may have jobs of this function, so a foreground submit must look there
+        self.has_uniques = True  # the database may have jobs with a unique, so a foreground submit with one looks there
+        self.is_submitted_to = False  # in the foreground, since has_uniques was last asked
         self.missed = 0  # grabs since the last claim that found nothing
         self.assigned = 0  # background jobs given out since the last tick
         self.assigned_since_claim = 0

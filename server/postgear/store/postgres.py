@@ -98,7 +98,7 @@ class PostgresStore:
         rows = []
         for row in range(result.ntuples):
             limits = (_int4(result, row, 2), _int4(result, row, 3), _int4(result, row, 4))
-            rows.append(FunctionRow(_bytes(result, row, 0), _int4(result, row, 1) or 0, limits))
+            rows.append(FunctionRow(_bytes(result, row, 0), _int4(result, row, 1) or 0, limits, _bool(result, row, 5)))
         return rows
 
     async def submit_jobs(self, batch: SubmitBatch) -> Sequence[int]:

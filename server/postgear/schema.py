@@ -10,7 +10,7 @@ To add a migration:
 
 1. write ``migrations/versions/NNNN_name.py`` with ``revision = "NNNN"``, both ways;
 2. set ``VERSION`` to it;
-3. where a function's arguments or result change, drop the old one in the migration: ``create or replace`` cannot.
+3. where a function disappears or its arguments change, drop the old one in the migration.
 """
 
 from __future__ import annotations
@@ -135,10 +135,21 @@ def _apply_sql_files(connection: Connection) -> None:
     for pattern in _SQL_FILES:
         for path in sorted(folder.glob(pattern)):
             try:
-                # Without parameters psycopg sends the text as it is: a file may hold several statements and any %.
-                driver.execute(sql.SQL(path.read_text(encoding="utf-8")))
+                _apply_sql_file(driver, path)
             except psycopg.Error as error:
                 raise SchemaError(f"{path.relative_to(folder.parent)}: {str(error).strip()}") from error
+
+
+def _apply_sql_file(driver: psycopg.Connection, path: Path) -> None:
+    # Without parameters psycopg sends the text as it is: a file may hold several statements and any %.
+    statements = sql.SQL(path.read_text(encoding="utf-8"))
+    try:
+        with driver.transaction():
+            driver.execute(statements)
+    except psycopg.errors.InvalidFunctionDefinition:
+        # Its result has another type now. Only then is it dropped: `create or replace` keeps what others were granted.
+        driver.execute(sql.SQL("drop routine {}").format(sql.Identifier("postgear", path.stem)))
+        driver.execute(statements)
 
 
 def _config() -> Config:

@@ -58,22 +58,18 @@ def test_upgrade_restores_a_changed_function(dsn: str) -> None:
     before = describe(dsn)
     with psycopg.connect(dsn) as connection:
         connection.execute(
-            """
-            do $$
-            declare
-                definition text;
-            begin
-                select pg_get_functiondef(oid) into strict definition from pg_proc
-                where pronamespace = 'postgear'::regnamespace and proname = 'is_full';
-                execute replace(definition, 'IMMUTABLE', 'VOLATILE') || ' cost 12345';
-            exception when syntax_error then
-                execute (select format('alter function %s cost 12345', oid::regprocedure) from pg_proc
-                    where pronamespace = 'postgear'::regnamespace and proname = 'is_full');
-            end
-            $$
-            """
+            "create or replace function postgear.lease_lock_class() returns integer language sql volatile as 'select 0'"
         )
     assert describe(dsn) != before
+    schema.upgrade(dsn)
+    assert describe(dsn) == before
+
+
+def test_upgrade_replaces_a_function_of_another_result(dsn: str) -> None:
+    before = describe(dsn)
+    with psycopg.connect(dsn) as connection:
+        connection.execute("drop function postgear.lease_lock_class()")
+        connection.execute("create function postgear.lease_lock_class() returns text language sql as $$ select 'x' $$")
     schema.upgrade(dsn)
     assert describe(dsn) == before
 

@@ -97,14 +97,11 @@ class Server:
         """Start, run and stop."""
         config = self.config
         sockets = await self._bind()
+        if config.user:
+            _become(config.user)
         dsn = config.dsn
         if dsn is None:
             dsn = await self._start_embedded(config.data_dir)
-        if config.user:
-            _become(config.user)
-        if config.pid_file:
-            self._pid_file = Path(config.pid_file)
-            self._pid_file.write_text(f"{os.getpid()}\n")
         for number in (signal.SIGTERM, signal.SIGINT):
             self.loop.add_signal_handler(number, self.request_stop)
         self.loop.add_signal_handler(signal.SIGUSR1, lambda: self.request_stop(graceful=True))
@@ -125,6 +122,8 @@ class Server:
         for each in sockets:
             listener = await self.loop.create_server(lambda: Connection(self), sock=each, backlog=config.backlog)
             self._listeners.append(listener)
+        if config.pid_file:
+            self._write_pid_file(Path(config.pid_file))
         ready = self.loop.create_task(self._announce(dsn))
         stopping = self.loop.create_task(self._stop.wait())
         fatal = self.exchange.fatal
@@ -140,6 +139,14 @@ class Server:
         await self._stop_all()
         event(log, logging.INFO, "stopped")
         return 0
+
+    def _write_pid_file(self, path: Path) -> None:
+        # After the listeners: whoever waits for the file may connect.
+        try:
+            path.write_text(f"{os.getpid()}\n")
+        except OSError as error:
+            raise ConfigError(f"pid_file {path}: cannot be written: {error.strerror}") from None
+        self._pid_file = path
 
     def request_stop(self, *, graceful: bool = False) -> None:
         """Stop soon. Graceful: no new connections, but those there go on until no job is left in memory."""

@@ -1,0 +1,157 @@
+"""Measure postgear against gearmand: `python -m bench` from the root of the tree.
+
+For each row of the table the contestants take turns (A B C A B C …), each time with a fresh server and a fresh
+database, so that what disturbs the machine disturbs all of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import datetime
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, TypeVar
+
+import psycopg
+from rich.console import Console
+
+from . import machine
+from .cluster import Cluster, temporary_cluster
+from .contestants import CONTESTANTS, Contestant, fresh_place, is_installed
+from .process import BenchError
+from .programs import compile_programs
+from .results import Results
+from .rows import ROWS, Row
+from .table import console, number, table
+
+_DATA_PARENT: Final = "/var/tmp"  # on a disk everywhere; /tmp may be memory, where a commit costs nothing
+_BUSY_LOAD_AVERAGE: Final = 0.7  # over a minute, before the first load
+_T = TypeVar("_T")
+_FAILURES: Final = (BenchError, OSError, psycopg.Error, subprocess.SubprocessError)
+
+
+def main() -> int:
+    """Run what the arguments ask for; return 1 if a measurement failed."""
+    arguments = _arguments()
+    for number_ in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number_, signal.default_int_handler)  # all leave as Ctrl-C does, ending everything
+    out = console()
+    contestants = [c for c in arguments.only if is_installed(c)]
+    for missing in (c for c in arguments.only if c not in contestants):
+        out.print(f"{missing.name}: not installed, left out")
+    results = Results()
+    try:
+        compile_programs()
+        with _cluster(arguments.dsn) as (cluster, folder):
+            about = _about(arguments, cluster, folder)
+            if os.getloadavg()[0] > _BUSY_LOAD_AVERAGE:
+                out.print(f"the machine is busy (load average {os.getloadavg()[0]:.1f}): the figures will be of little use")
+            for row in arguments.rows:
+                _measure_row(row, contestants, arguments, cluster, folder, results, out)
+    except KeyboardInterrupt:
+        out.print("interrupted")
+        return 130
+    except _FAILURES as error:
+        out.print(str(error), style="red", markup=False)
+        return 1
+    path = results.save(f"{about['date']}-{about['commit']}".replace(":", ""), arguments.rows, about)
+    out.print(table(results, arguments.rows, contestants, arguments.repeats))
+    for failure in results.failures:
+        out.print(failure, style="red", markup=False)
+    out.print(f"all samples: {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}")
+    return 1 if results.failures else 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Measure postgear against gearmand.")
+    parser.add_argument("--quick", action="store_true", help="one repeat, and shorter loads for what is slow")
+    parser.add_argument("--repeats", type=int, help="samples of each figure (default: 3; with --quick 1)")
+    parser.add_argument("--rows", type=_rows, default=list(ROWS), metavar="NAME,…", help=", ".join(row.name for row in ROWS))
+    parser.add_argument(
+        "--only",
+        type=_contestants,
+        default=list(CONTESTANTS),
+        metavar="NAME,…",
+        help=", ".join(contestant.name for contestant in CONTESTANTS),
+    )
+    parser.add_argument("--dsn", help="a superuser's DSN of a PostgreSQL on this host (default: a temporary cluster)")
+    arguments = parser.parse_args()
+    arguments.repeats = arguments.repeats or (1 if arguments.quick else 3)
+    return arguments
+
+
+def _rows(text: str) -> list[Row]:
+    known = {row.name: row for row in ROWS}
+    return [_pick(known, name) for name in text.split(",")]
+
+
+def _contestants(text: str) -> list[Contestant]:
+    known = {contestant.name: contestant for contestant in CONTESTANTS}
+    return [_pick(known, name) for name in text.split(",")]
+
+
+def _pick(known: dict[str, _T], name: str) -> _T:
+    if name not in known:
+        raise argparse.ArgumentTypeError(f"{name} is none of {', '.join(known)}")
+    return known[name]
+
+
+@contextlib.contextmanager
+def _cluster(dsn: str | None) -> Iterator[tuple[Cluster, Path]]:
+    """Give a cluster, and a folder for logs that is removed afterwards."""
+    with tempfile.TemporaryDirectory(prefix="postgear-bench-", dir=_DATA_PARENT) as name:
+        folder = Path(name)
+        if dsn is not None:
+            yield Cluster(dsn), folder
+            return
+        with temporary_cluster(folder) as cluster:
+            yield cluster, folder
+
+
+def _measure_row(
+    row: Row,
+    contestants: list[Contestant],
+    arguments: argparse.Namespace,
+    cluster: Cluster,
+    folder: Path,
+    results: Results,
+    out: Console,
+) -> None:
+    loads = row.loads(arguments.quick)
+    for repeat in range(1, arguments.repeats + 1):
+        for contestant in (c for c in contestants if c in row.contestants):
+            label = f"{row.name:17} {repeat}/{arguments.repeats} {contestant.name:17}"
+            try:
+                with fresh_place(contestant, cluster, folder) as place:
+                    figures = row.measure(place, loads)
+            except _FAILURES as error:
+                results.failures.append(f"{row.name} {contestant.name}: {error}")
+                out.print(f"{label} failed: {error}", style="red", markup=False)
+                continue
+            results.add(row, contestant, figures)
+            shown = [f"{number(figures[f.name])} {f.unit}" for f in row.figures if f.name in figures]
+            out.print(f"{label} {', '.join(shown)}", markup=False)
+
+
+def _about(arguments: argparse.Namespace, cluster: Cluster, folder: Path) -> dict[str, object]:
+    return {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds").removesuffix("+00:00") + "Z",
+        "commit": machine.commit(),
+        "quick": arguments.quick,
+        "repeats": arguments.repeats,
+        "machine": machine.facts(folder),
+        "versions": machine.versions(),
+        "postgresql": cluster.settings(),
+        "arguments": {contestant.name: " ".join(contestant.arguments) for contestant in CONTESTANTS},
+        "jobs": {row.name: row.loads(arguments.quick).__dict__ for row in arguments.rows},
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,267 @@
+"""The rows of the table: what is done to a contestant, which figures come out, and what they should be.
+
+A measure function gets an empty place and returns its figures; it also checks that the jobs are where they should be,
+so that no server is quick by losing them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable
+from typing import Final
+
+from .contestants import (
+    CONTESTANTS,
+    GEARMAND,
+    GEARMAND_BUCKETS,
+    GEARMAND_POSTGRES,
+    POSTGEAR,
+    Contestant,
+    Place,
+    Server,
+)
+from .process import BenchError, cpu_seconds, resident_bytes, tree_cpu_seconds, wait_until
+from .programs import Figures, Load
+
+_EMPTY_TIMEOUT_SECONDS: Final = 10.0
+_STATUS_TIMEOUT_SECONDS: Final = 5.0
+_SETTLE_SECONDS: Final = 2.0  # after connecting, before an idle server's CPU is counted
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """What postgear's figure should be: at least (or at most, see Figure) *value*, times that of *against* if given."""
+
+    value: float
+    against: Contestant | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Figure:
+    """One number of a row, shown as one line of the table.
+
+    grows_with_jobs: it means nothing to divide it by that of another number of jobs.
+    """
+
+    name: str
+    title: str
+    unit: str
+    targets: tuple[Target, ...] = ()
+    less_is_better: bool = False
+    grows_with_jobs: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Loads:
+    """How much a row asks for.
+
+    jobs: of the contestants that are quick at it.
+    postgres_jobs: of gearmand with its Postgres queue, for which the same number would take minutes.
+    idle_seconds: how long an idle server is looked at.
+    """
+
+    jobs: int
+    postgres_jobs: int
+    idle_seconds: float
+
+    def of(self, contestant: Contestant) -> int:
+        """Return the number of jobs for *contestant*."""
+        return self.postgres_jobs if contestant is GEARMAND_POSTGRES else self.jobs
+
+
+Measure = Callable[[Place, Loads], Figures]
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One kind of work. contestants: those that can do it."""
+
+    name: str
+    measure: Measure
+    figures: tuple[Figure, ...]
+    jobs: int = 0
+    postgres_jobs: int = 0
+    contestants: tuple[Contestant, ...] = CONTESTANTS
+
+    def loads(self, quick: bool) -> Loads:
+        """Return what to ask for; quick shortens only what is slow and does not change with its length."""
+        if quick:
+            return Loads(self.jobs, self.postgres_jobs // 4, 3.0)
+        return Loads(self.jobs, self.postgres_jobs, 10.0)
+
+
+def _pipelined(place: Place, loads: Loads, unique: str) -> Figures:
+    jobs = loads.of(place.contestant)
+    with place.server() as server:
+        printed = Load(server, place.folder).pipelined(jobs, unique)
+        _check_queued(place, server, jobs)
+    return _per_second(printed)
+
+
+def _submit(place: Place, loads: Loads, clients: int) -> Figures:
+    jobs = loads.of(place.contestant)
+    with place.server() as server:
+        printed = Load(server, place.folder).clients(jobs, clients, "background")
+        _check_queued(place, server, printed["jobs"])
+    return _per_second(printed)
+
+
+def _drain(place: Place, loads: Loads, workers: int) -> Figures:
+    """The time ends with the last completion written; how much later the job table is empty is kept beside it."""
+    jobs = loads.of(place.contestant)
+    with place.server() as server:
+        load = Load(server, place.folder)
+        load.pipelined(jobs)
+        with load.drained(jobs, workers) as printed:
+            ended = time.monotonic()
+            wait_until(
+                lambda: not place.stored_jobs() and server.counts()[0] == 0,
+                "the queue's getting empty",
+                timeout_seconds=_EMPTY_TIMEOUT_SECONDS,
+            )
+            return _per_second(printed) | {"empty_after_seconds": time.monotonic() - ended}
+
+
+def _foreground(place: Place, loads: Loads, clients: int, workers: int) -> Figures:
+    with place.server() as server:
+        load = Load(server, place.folder)
+        with load.workers(workers):
+            printed = load.clients(loads.jobs, clients, "foreground")
+    return _per_second(printed) | {"p50_microseconds": printed["p50_seconds"] * 1e6}
+
+
+def _backlog(place: Place, loads: Loads) -> Figures:
+    """Memory: the larger of the server that took the jobs and of one started on them, where they outlive it."""
+    jobs = loads.of(place.contestant)
+    resident_bytes_seen = []
+    figures = {"jobs": float(jobs)}
+    with place.server() as server:
+        if place.contestant is GEARMAND_POSTGRES:
+            place.fill_gearmand_table(jobs)
+        else:
+            Load(server, place.folder).pipelined(jobs)
+            _check_queued(place, server, jobs)
+            resident_bytes_seen.append(resident_bytes(server.process.pid))
+    if place.contestant.job_table is not None:
+        with place.server() as server:
+            _check_queued(place, server, jobs)
+            figures["start_seconds"] = server.start_seconds
+            resident_bytes_seen.append(resident_bytes(server.process.pid))
+    return figures | {"resident_megabytes": max(resident_bytes_seen) / 1e6}
+
+
+def _idle(place: Place, loads: Loads) -> Figures:
+    """PostgreSQL's figure is of the whole cluster; what it is beside a gearmand in memory is the cluster's own."""
+    postmaster = place.cluster.postmaster_pid
+    with place.server() as server, Load(server, place.folder).workers(4):
+        time.sleep(_SETTLE_SECONDS)
+        started = time.monotonic()
+        server_seconds, postgres_seconds = cpu_seconds(server.process.pid), tree_cpu_seconds(postmaster)
+        time.sleep(loads.idle_seconds)
+        server_seconds = cpu_seconds(server.process.pid) - server_seconds
+        postgres_seconds = tree_cpu_seconds(postmaster) - postgres_seconds
+        seconds = time.monotonic() - started
+    return {"server_percent": 100 * server_seconds / seconds, "postgres_percent": 100 * postgres_seconds / seconds}
+
+
+def _per_second(printed: Figures) -> Figures:
+    return printed | {"jobs_per_second": printed["jobs"] / printed["seconds"]}
+
+
+def _check_queued(place: Place, server: Server, jobs: float) -> None:
+    """Raise BenchError unless the table, if there is one, holds *jobs* jobs at once and `status` shows them soon."""
+    stored = place.stored_jobs()
+    if stored not in (None, jobs):
+        raise BenchError(f"{jobs:.0f} jobs acknowledged, {stored} in the table")
+    wait_until(
+        lambda: server.counts()[0] == jobs,
+        f"{jobs:.0f} jobs in status",
+        timeout_seconds=_STATUS_TIMEOUT_SECONDS,
+    )
+
+
+def _rate(title: str, *targets: Target) -> tuple[Figure, ...]:
+    return (Figure("jobs_per_second", title, "jobs/s", targets),)
+
+
+ROWS: Final = (
+    Row(
+        "pipelined",
+        functools.partial(_pipelined, unique="sequential"),
+        _rate("background submits, pipelined", Target(3, GEARMAND), Target(40, GEARMAND_POSTGRES)),
+        200_000,
+        15_000,
+    ),
+    Row(
+        "pipelined-random",
+        functools.partial(_pipelined, unique="random"),
+        _rate("… with random UUIDs as uniques"),
+        200_000,
+        15_000,
+    ),
+    Row(
+        "pipelined-empty",
+        functools.partial(_pipelined, unique="empty"),
+        _rate("… without uniques"),
+        200_000,
+        contestants=(POSTGEAR, GEARMAND, GEARMAND_BUCKETS),  # gearmand's Postgres queue refuses the second
+    ),
+    Row(
+        "submit-8",
+        functools.partial(_submit, clients=8),
+        _rate("background submits, 8 synchronous clients", Target(3, GEARMAND_POSTGRES)),
+        40_000,
+        12_000,
+    ),
+    Row(
+        "submit-1",
+        functools.partial(_submit, clients=1),
+        _rate("background submits, 1 synchronous client", Target(0.9, GEARMAND_POSTGRES)),
+        10_000,
+        10_000,
+    ),
+    Row(
+        "drain-4",
+        functools.partial(_drain, workers=4),
+        _rate("drain, 4 workers", Target(1, GEARMAND), Target(8, GEARMAND_POSTGRES)),
+        100_000,
+        15_000,
+    ),
+    Row("drain-1", functools.partial(_drain, workers=1), _rate("… 1 worker"), 30_000, 10_000),
+    Row(
+        "foreground-16",
+        functools.partial(_foreground, clients=16, workers=4),
+        _rate("foreground, 16 clients, 4 workers", Target(1, GEARMAND)),
+        40_000,
+        contestants=(POSTGEAR, GEARMAND, GEARMAND_BUCKETS),  # foreground jobs are in memory everywhere
+    ),
+    Row(
+        "foreground-1",
+        functools.partial(_foreground, clients=1, workers=1),
+        (Figure("p50_microseconds", "foreground, 1 client, 1 worker, p50", "µs", (Target(1, GEARMAND),), True),),
+        10_000,
+        contestants=(POSTGEAR, GEARMAND, GEARMAND_BUCKETS),
+    ),
+    Row(
+        "backlog",
+        _backlog,
+        (
+            Figure("resident_megabytes", "server memory, 1,000,000 jobs queued", "MB", (Target(150),), True, True),
+            Figure("start_seconds", "start until ready with them queued", "s", (Target(1),), True, True),
+        ),
+        1_000_000,
+        100_000,
+        contestants=(POSTGEAR, GEARMAND_BUCKETS, GEARMAND_POSTGRES),  # the default table would take minutes to fill
+    ),
+    Row(
+        "idle",
+        _idle,
+        (
+            Figure("server_percent", "idle with 4 workers: server", "% CPU", (Target(1),), True),
+            Figure("postgres_percent", "… PostgreSQL, all its processes", "% CPU", (), True),
+        ),
+        contestants=(POSTGEAR, GEARMAND, GEARMAND_POSTGRES),
+    ),
+)

@@ -23,12 +23,19 @@ declare
     job_id bigint;
     is_claimed boolean;
     starts_at timestamptz;
-    lowest_limit integer;
+    job_limit integer;
+    is_limited boolean;
+    is_wanted boolean;
 begin
-    if not exists (
-        select from postgear.function
-        where id = any (function_ids) and coalesce(max_high, max_normal, max_low) is not null
-    ) then
+    -- One statement for both questions: each costs a tenth of the insert of a single job.
+    select
+        exists (
+            select from postgear.function
+            where id = any (function_ids) and coalesce(max_high, max_normal, max_low) is not null
+        ),
+        exists (select from postgear.server where sleeping)
+    into is_limited, is_wanted;
+    if not is_limited then
         -- The usual case: no limits and no key that is there already. One INSERT; ids come back in the order of the arrays.
         begin
             with added as (
@@ -43,7 +50,7 @@ begin
                 returning id
             )
             select array_agg(id) into ids from added;
-            if holder is null or claims is null or not (true = all (claims)) then
+            if is_wanted and not coalesce(true = all (claims), false) then
                 perform postgear.wake_servers();
             end if;
             return ids;
@@ -55,7 +62,7 @@ begin
     for i in 1 .. cardinality(function_ids) loop
         is_claimed := coalesce(claims[i], false);
         starts_at := case when run_ats[i] > extract(epoch from now()) then to_timestamp(run_ats[i]) end;
-        select case priorities[i] when 0 then max_high when 1 then max_normal else max_low end into lowest_limit
+        select case priorities[i] when 0 then max_high when 1 then max_normal else max_low end into job_limit
         from postgear.function where id = function_ids[i];
         job_id := null;
         loop
@@ -64,7 +71,7 @@ begin
                 where function_id = function_ids[i] and unique_key = unique_keys[i];
                 exit when found;
             end if;
-            if lowest_limit is not null and postgear.is_full(function_ids[i], lowest_limit) then
+            if job_limit is not null and postgear.is_full(function_ids[i], job_limit) then
                 job_id := 0;
                 exit;
             end if;

@@ -230,7 +230,7 @@ class Server:
             await asyncio.sleep(0.02)
 
     async def _stop_all(self) -> None:
-        self._flush()
+        self.flush()
         for connection in list(self.connections.values()):
             connection.transport.close()
         await self.exchange.stop()
@@ -248,9 +248,10 @@ class Server:
         """See to it that what the Dispatcher put out goes its way, once in this turn of the loop."""
         if not self._flush_due:
             self._flush_due = True
-            self.loop.call_soon(self._flush)
+            self.loop.call_soon(self.flush)
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Send what the Dispatcher put out, to connections and to the store."""
         self._flush_due = False
         dispatcher = self.dispatcher
         self.exchange.kick()
@@ -336,7 +337,7 @@ class Connection(asyncio.Protocol):
         if (self.peer.pending or self.peer.held) and not server.may_read(self.peer):
             self._pause()
             server.pause(self)
-        server.changed()
+        server.flush()
 
     def connection_lost(self, error: Exception | None) -> None:
         """Part of asyncio.Protocol."""

@@ -32,8 +32,9 @@ AWAKE_SECONDS: Final = 1.0
 """A server that found nothing for so long goes to sleep."""
 POLL_SHARE: Final = 20
 """A poll that took t seconds is followed by a pause of at least 20 t: polling costs at most 5 % of a connection."""
-FINISH_PAUSE_SECONDS: Final = 0.005
+FINISH_PAUSE_SECONDS: Final = 0.02
 """Between two deletes of finished jobs: workers do not wait for them, and fewer, larger ones cost less."""
+FINISH_RETRY_SECONDS: Final = 0.2
 RENEW_SECONDS: Final = 1.0
 REAP_SECONDS: Final = 0.5
 PROGRESS_SECONDS: Final = 1.0
@@ -71,8 +72,8 @@ class Exchange:
         self._finish_wanted = asyncio.Event()
         self._finish_urgent = asyncio.Event()
         self._claim_wanted = asyncio.Event()
-        self._settled = asyncio.Event()  # no finish or release is waiting or under way
-        self._settled.set()
+        self._settlers: list[asyncio.Future[None]] = []  # wait for the next round of finishes
+        self._is_finishing = False
         self._finishing: list[int] = []  # taken from the Dispatcher, not yet committed
         self._releasing: list[int] = []
         self._unused: list[int] = []
@@ -114,7 +115,6 @@ class Exchange:
         if dispatcher.submits:
             self._submit_wanted.set()
         if dispatcher.finishes or dispatcher.releases or dispatcher.unused:
-            self._settled.clear()
             self._finish_wanted.set()
         if dispatcher.claim_wanted:
             self._claim_wanted.set()
@@ -129,22 +129,24 @@ class Exchange:
 
     async def settle(self) -> None:
         """Wait until every finish and release so far is committed. Raises StoreUnavailable when that takes too long."""
-        if self.dispatcher.finishes or self.dispatcher.releases or self.dispatcher.unused:
-            self._settled.clear()
-            self._finish_wanted.set()
-        if not self._settled.is_set():
-            self._finish_urgent.set()
-            try:
-                await asyncio.wait_for(self._settled.wait(), self._submit_timeout_seconds)
-            except TimeoutError:
-                raise StoreUnavailable("the database does not answer") from None
+        dispatcher = self.dispatcher
+        if not (self._is_finishing or dispatcher.finishes or dispatcher.releases or dispatcher.unused):
+            return
+        settled = self._loop.create_future()
+        self._settlers.append(settled)
+        self._finish_wanted.set()
+        self._finish_urgent.set()
+        try:
+            await asyncio.wait_for(settled, self._submit_timeout_seconds)
+        except TimeoutError:
+            raise StoreUnavailable("the database does not answer") from None
 
     @property
     def is_settled(self) -> bool:
         """Whether no submit, finish or release is waiting or under way."""
         dispatcher = self.dispatcher
         waiting = dispatcher.submits or dispatcher.finishes or dispatcher.releases or dispatcher.unused
-        return not waiting and not self._in_flight and self._settled.is_set()
+        return not waiting and not self._in_flight and not self._is_finishing
 
     async def stop(self) -> None:
         """End the lease if the database answers; stop the loops."""
@@ -359,6 +361,8 @@ class Exchange:
         while True:
             await self._finish_wanted.wait()
             self._finish_wanted.clear()
+            self._is_finishing = True
+            settlers, self._settlers = self._settlers, []
             self._finishing += dispatcher.finishes
             self._releasing += dispatcher.releases
             self._unused += dispatcher.unused
@@ -368,13 +372,17 @@ class Exchange:
             except StoreError as error:
                 event(log, logging.WARNING, "finished jobs not deleted, retrying", jobs=len(self._finishing), reason=error)
                 self._finish_wanted.set()
-                await asyncio.sleep(BACKOFF_SECONDS[0])
+                self._settlers = settlers + self._settlers
+                await asyncio.sleep(FINISH_RETRY_SECONDS)
                 await self._up.wait()
                 continue
-            if not (dispatcher.finishes or dispatcher.releases or dispatcher.unused):
-                self._settled.set()
+            self._is_finishing = False
+            for settled in settlers:
+                if not settled.done():
+                    settled.set_result(None)
+            if not self._settlers:
                 self._finish_urgent.clear()
-            elif not self._finish_urgent.is_set():
+            if dispatcher.finishes and not self._settlers:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._finish_urgent.wait(), FINISH_PAUSE_SECONDS)
 

@@ -850,10 +850,10 @@ class Dispatcher:
             window = function.window()
             for priority in (0, 1, 2):
                 if poll or function.backlog[priority]:
-                    wanted = window - function.held[priority] - function.claiming[priority]
-                    if wanted > 0:
-                        lanes.append(Lane(function.id, priority, wanted))
-                        function.claiming[priority] += wanted
+                    present = function.held[priority] + function.claiming[priority]
+                    if present * 2 <= window and window:  # half a window at a time: a claim of few jobs costs nearly as much
+                        lanes.append(Lane(function.id, priority, window - present))
+                        function.claiming[priority] += window - present
             function.assigned_since_claim = 0
             function.missed = 0
         return lanes

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 import psycopg
 from psycopg import pq
@@ -22,7 +23,8 @@ log = logging.getLogger("postgear.store")
 CONNECT_SECONDS = 5
 _OK = (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK)
 _RETRY = ("40001", "40P01")  # serialization failure, deadlock: the same call again
-_GONE = ("08", "57P", "25006")  # the connection is of no use any more: broken, shut down, or a standby now
+_READ_ONLY = "25006"
+_GONE = ("08", "57P", _READ_ONLY)  # the connection is of no use any more: broken, shut down, or a standby now
 _NO_SCHEMA = ("3F000", "42P01", "42883")
 _BINARY = [pq.Format.BINARY]
 _SETTINGS = (
@@ -132,13 +134,13 @@ class Session:
             finally:
                 self._waiter = None
         result = results[-1]
-        if result.status in _OK:
-            if self._warned:
-                raise StoreInDoubt(f"the commit came with a warning: {self._warned}")
-            return result
-        return self._fail(result)
+        if result.status not in _OK:
+            self._fail(result, writes)
+        if self._warned:
+            raise StoreInDoubt(f"the commit came with a warning: {self._warned}")
+        return result
 
-    def _fail(self, result: pq.abc.PGresult) -> pq.abc.PGresult:
+    def _fail(self, result: pq.abc.PGresult, writes: bool) -> NoReturn:
         state = (result.error_field(DiagnosticField.SQLSTATE) or b"").decode()
         primary = result.error_field(DiagnosticField.MESSAGE_PRIMARY) or result.error_message
         message = primary.decode("utf-8", "replace").strip()
@@ -146,7 +148,9 @@ class Session:
             raise _RetryCall
         if state.startswith(_GONE):
             self._lose(message)
-            raise StoreUnavailable(f"the database went away: {message}")
+            # A session ended by the administrator while its commit waits for a standby is told so after the commit.
+            kind = StoreInDoubt if writes and state != _READ_ONLY else StoreUnavailable
+            raise kind(f"the database went away: {message}")
         if state in _NO_SCHEMA:
             self._lose(message, quiet=True)
             raise SchemaError(f"the database has no postgear schema, or an old one ({message})")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
 
 import pytest
 
@@ -14,9 +15,10 @@ pytestmark = pytest.mark.skipif(shutil.which("gearadmin") is None, reason="the g
 
 
 def gearadmin(programs: Programs, *arguments: str) -> str:
-    """Run the command and return what it prints."""
-    server = programs.server
-    return programs.run(["gearadmin", "--host", server.host, "--port", str(server.port), *arguments]).decode()
+    """Run the command and return what it prints, errors as well: it exits with 0 either way."""
+    command = ["gearadmin", "--host", programs.server.host, "--port", str(programs.server.port), *arguments]
+    run = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=10, check=True)
+    return run.stdout
 
 
 def test_server_version(programs: Programs) -> None:

@@ -103,10 +103,6 @@ def test_a_type_with_arguments_that_is_not_for_servers_is_an_unexpected_command(
         ("SUBMIT_REDUCE_JOB_BACKGROUND", b"function"),
         ("CAN_DO_TIMEOUT", b"function"),
         ("WORK_STATUS", b"H:nobody:1\x001"),
-        ("WORK_COMPLETE", b"H:nobody:1"),
-        ("WORK_DATA", b"H:nobody:1"),
-        ("WORK_WARNING", b""),
-        ("WORK_EXCEPTION", b"H:nobody:1"),
     ],
 )
 def test_missing_separators_are_answered_and_the_stream_stays_in_step(name: str, body: bytes, client: Peer) -> None:

@@ -103,7 +103,7 @@ def test_a_job_for_later_can_be_cancelled(client: Peer, admin: Peer, function: b
 
 
 @pytest.mark.difference("drops the request without an answer")
-@pytest.mark.parametrize("epoch", [b"9" * 30, b"9223372036854775808", b"-9223372036854775809"])
+@pytest.mark.parametrize("epoch", [b"9" * 30, b"9223372036854775808"])
 def test_a_time_out_of_range_is_an_error(epoch: bytes, client: Peer, function: bytes) -> None:
     client.send("SUBMIT_JOB_EPOCH", function, b"", epoch, b"never")
 

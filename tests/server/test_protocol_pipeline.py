@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
+
 from tests.server.bytes import Peer, request, until
 
 Connect = Callable[[], Peer]
@@ -67,6 +69,7 @@ def test_a_submit_and_the_status_behind_it_in_one_write(connect: Connect, functi
     peer.expect("STATUS_RES_UNIQUE", function, b"1", b"0", b"0", b"0", b"0")
 
 
+@pytest.mark.difference("may send freed memory as the data of a job that ends before its assignment is written")
 def test_a_whole_worker_s_life_in_one_write(connect: Connect, function: bytes) -> None:
     peer, client = connect(), connect()
     handle = client.submit("SUBMIT_JOB", function, b"", b"test")

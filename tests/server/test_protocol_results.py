@@ -59,6 +59,16 @@ def test_reports_arrive_in_the_order_sent(client: Peer, worker: Peer, running: b
         client.expect(name, running, *arguments)
 
 
+@pytest.mark.difference("waits for the separator, and the job never ends")
+@pytest.mark.parametrize("report", ["WORK_DATA", "WORK_WARNING", "WORK_COMPLETE"])
+def test_a_handle_alone_is_a_report_without_data(report: str, client: Peer, worker: Peer, running: bytes) -> None:
+    # Perl's Gearman::Worker 2.004 leaves the separator out when a function returns "" or 0.
+    worker.send(report, running)
+
+    client.expect(report, running, b"")
+    worker.silent()
+
+
 @pytest.mark.difference("sends a NUL after the handle")
 def test_an_exception_is_a_plain_failure_to_a_client_without_the_option(client: Peer, worker: Peer, running: bytes) -> None:
     worker.send("WORK_EXCEPTION", running, b"out of cheese")

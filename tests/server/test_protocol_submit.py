@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -105,13 +106,34 @@ def test_the_same_unique_joins_a_queued_job_and_its_payload_is_dropped(
     worker.expect("NO_JOB")
 
 
-@pytest.mark.parametrize("submit", FOREGROUND + BACKGROUND)
-def test_the_same_unique_joins_a_running_job(submit: str, connect: Connect, worker: Peer, function: bytes) -> None:
+@pytest.mark.parametrize("submit", FOREGROUND)
+@pytest.mark.parametrize("first", ["SUBMIT_JOB", "SUBMIT_JOB_BG"])
+def test_the_same_unique_joins_a_running_job(first: str, submit: str, connect: Connect, worker: Peer, function: bytes) -> None:
     worker.can_do(function)
-    handle = connect().submit("SUBMIT_JOB", function, function, b"first")
+    handle = connect().submit(first, function, function, b"first")
     assert worker.grab() == [handle, function, b"first"]
 
     assert connect().submit(submit, function, function, b"second") == handle
+
+
+@pytest.mark.parametrize("submit", BACKGROUND)
+@pytest.mark.parametrize("first", ["SUBMIT_JOB", "SUBMIT_JOB_BG"])
+def test_a_background_submit_joins_a_running_job(
+    first: str, submit: str, connect: Connect, worker: Peer, admin: Peer, function: bytes
+) -> None:
+    client = connect()
+    worker.can_do(function)
+    handle = client.submit(first, function, function, b"first")
+    assert worker.grab() == [handle, function, b"first"]
+    joined = connect().submit(submit, function, function, b"second")
+
+    assert admin.status(function) == (1, 1, 1)
+    assert admin.status_of(handle) == admin.status_of(joined) == [b"1", b"1", b"0", b"0"]
+    worker.send("WORK_COMPLETE", handle, b"done")
+    if first == "SUBMIT_JOB":
+        client.expect("WORK_COMPLETE", handle, b"done")
+    until(lambda: admin.status(function), (0, 0, 1))
+    assert admin.status_of(joined) == [b"0", b"0", b"0", b"0"]
 
 
 def test_every_client_that_joined_gets_the_result(connect: Connect, worker: Peer, function: bytes) -> None:
@@ -226,23 +248,29 @@ def test_a_foreground_job_that_a_background_submit_joined_outlives_its_client(
     connect: Connect, worker: Peer, admin: Peer, function: bytes
 ) -> None:
     client = connect()
-    handle = client.submit("SUBMIT_JOB", function, function, b"shared")
-    assert connect().submit("SUBMIT_JOB_BG", function, function, b"") == handle
+    client.submit("SUBMIT_JOB", function, function, b"shared")
+    durable = connect().submit("SUBMIT_JOB_BG", function, function, b"")
     client.close()
 
     worker.can_do(function)
-    assert worker.grab() == [handle, function, b"shared"]
+    handle, *rest = worker.grab()
+    assert rest == [function, b"shared"]
+    assert admin.status_of(durable) == [b"1", b"1", b"0", b"0"]
     worker.send("WORK_COMPLETE", handle, b"")
     until(lambda: admin.status(function), (0, 0, 1))
 
 
 @pytest.mark.difference("names every handle by host and counter")
-def test_background_handles_are_named_by_the_queue_and_foreground_ones_by_the_server(client: Peer, function: bytes) -> None:
+def test_background_handles_are_named_by_the_queue_and_foreground_ones_by_the_server(
+    start_server: Callable[..., Any], connect_to: Callable[[Any], Peer], function: bytes
+) -> None:
+    client = connect_to(start_server("--name", "my-server"))
     foreground = client.submit("SUBMIT_JOB", function, b"", b"").split(b":")
     background = client.submit("SUBMIT_JOB_BG", function, b"", b"").split(b":")
 
-    assert foreground[0] == background[0] == b"H"
-    assert foreground[1:-1] != background[1:-1]
+    assert foreground[:-1] == [b"H", b"my-server"]
+    assert background[0] == b"H"
+    assert background[1:-1] != [b"my-server"]
 
 
 def test_ten_thousand_pipelined_submits_are_answered_in_order(client: Peer, worker: Peer, function: bytes) -> None:

@@ -116,7 +116,6 @@ def test_a_body_where_none_belongs_is_ignored() -> None:
         ("SUBMIT_JOB_HIGH", b"reverse\0unique"),
         ("SUBMIT_JOB_EPOCH", b"reverse\0unique\x001700000000"),
         ("SUBMIT_REDUCE_JOB", b"reverse\0unique\0fold"),
-        ("WORK_COMPLETE", b"H:lap:1"),
         ("WORK_STATUS", b"H:lap:1\x001"),
         ("CAN_DO_TIMEOUT", b"reverse"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,11 @@ from tests.server_process import ServerProcess
 TEMPLATE = "postgear_template"
 QUEUE = "test"
 _numbers = itertools.count(1)
+
+
+def pytest_configure() -> None:
+    # SIGTERM, as from timeout(1), ends a session like Ctrl-C: with everything stopped that it started.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -74,6 +74,7 @@ class Job:
         "reducer",
         "state",
         "unique_key",
+        "was_given_out",
         "workload",
     )
 
@@ -102,6 +103,7 @@ class Job:
         self.numerator = 0
         self.denominator = 0
         self.cancelled = False
+        self.was_given_out = False  # since it came into this memory
         self.pending_joins = 0  # background submits that joined this foreground job and are not committed yet
         self.state = JobState.READY
 

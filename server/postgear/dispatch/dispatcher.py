@@ -138,8 +138,7 @@ class Dispatcher:
             self._drop_ability(peer, function)
         for job in list(peer.listening):
             job.listeners = [listener for listener in job.listeners if listener is not peer]
-            if not job.listeners and not job.id and not job.pending_joins and job.state is JobState.READY:
-                self._end(job)
+            self._end_unwanted(job)
         peer.listening.clear()
 
     def receive(self, peer: Peer, messages: Iterable[wire.Message]) -> None:
@@ -273,9 +272,10 @@ class Dispatcher:
         self.claim_wanted = True
 
     def forget_function(self, function: Function) -> None:
-        """Forget a dropped function; the next use of its name starts anew."""
-        self.functions.pop(function.name, None)
-        self.functions_by_id.pop(function.id, None)
+        """Forget a dropped function, unless jobs of it are on their way; the next use of its name starts anew."""
+        if not any(function.claiming):
+            self.functions.pop(function.name, None)
+            self.functions_by_id.pop(function.id, None)
 
     # -- clients -------------------------------------------------------------------------------------------------
 
@@ -312,7 +312,7 @@ class Dispatcher:
                 batch.joins[position] = joined
                 joined.pending_joins += 1
                 claim = True
-        if run_at:
+        if run_at and position not in batch.joins:
             batch.run_ats[position] = run_at
         elif function.workers and not function.backlog[priority] and not self.suspended and not self.claims_stopped:
             claim = claim or function.held[priority] + function.claiming[priority] < function.window()
@@ -373,8 +373,7 @@ class Dispatcher:
             if not peer.dirty:
                 peer.dirty = True
                 dirty.append(peer)
-        for function, count in waking.items():
-            self._wake(function, count)
+        self._offer(waking)
         self._settle(batch)
 
     def submit_failed(self, batch: SubmitBatch, text: str) -> None:
@@ -398,8 +397,7 @@ class Dispatcher:
             batch.functions[position].claiming[batch.priorities[position]] -= 1
             return None
         joined.pending_joins -= 1
-        if not joined.listeners and not joined.id and not joined.pending_joins and joined.state is JobState.READY:
-            self._end(joined)
+        self._end_unwanted(joined)
         return joined
 
     def _born(self, batch: SubmitBatch, position: int, job_id: int, waking: dict[Function, int]) -> None:
@@ -409,8 +407,8 @@ class Dispatcher:
             joined.pending_joins -= 1
             if job_id > 0:
                 self._make_durable(joined, job_id)
-            elif not joined.listeners and joined.state is JobState.READY and not joined.id:
-                self._end(joined)
+            else:
+                self._end_unwanted(joined)
             return
         function = batch.functions[position]
         priority = batch.priorities[position]
@@ -424,16 +422,16 @@ class Dispatcher:
 
     def _make_durable(self, job: Job, job_id: int) -> None:
         """A foreground job has got its row: from now on it outlives its clients and this server."""
-        if job.id or job.state is JobState.ENDED:
+        if job.id or job.cancelled or job.state is JobState.ENDED:
             # It has another row already (two background clients joined at once), or it ended while its row was written.
             self.finishes.append(job_id)
             return
         job.id = job_id
-        job.attempt = max(job.attempt, 1)
         job.durable_handle = b"%b%d" % (self.background_prefix, job_id)
         self.jobs[job.durable_handle] = job
         function = job.function
         if job.state is JobState.READY:
+            job.attempt += 1  # a claimed job carries the number of its next delivery, a foreground job that of its last
             function.foreground[job.priority] -= 1
             function.held[job.priority] += 1
         else:
@@ -464,9 +462,9 @@ class Dispatcher:
         peer, function, priority = request.peer, request.function, request.number
         assert function is not None
         _name, key, workload, reducer = request.arguments
-        job = self.uniques.get((function, key))
-        if job is None and found is not None and found.is_claimed:
-            job = self._add_claimed(function, found.priority, found.id, found.attempt, key, found.reducer, found.workload)
+        if found is not None and found.is_claimed:
+            self._add_claimed(function, found.priority, found.id, found.attempt, key, found.reducer, found.workload)
+        job = self.uniques.get((function, key))  # not always the one found: another client may have been quicker
         if not peer.closed:
             if job is not None:
                 self._listen(peer, job)
@@ -474,6 +472,11 @@ class Dispatcher:
                 self._add_foreground(peer, function, priority, key, workload, reducer or None)
         if job is not None:
             self._wake(function, 1)
+
+    def _end_unwanted(self, job: Job) -> None:
+        """End a foreground job that waits for a worker while nobody waits for it any more."""
+        if not job.listeners and not job.id and not job.pending_joins and job.state is JobState.READY:
+            self._end(job)
 
     def _listen(self, peer: Peer, job: Job) -> None:
         job.listeners.append(peer)
@@ -559,7 +562,7 @@ class Dispatcher:
         self.claim_wanted = True
         if peer.sleeping:
             function.sleepers[peer] = None
-            if _has_ready(function):
+            if self._has_ready(function):
                 self._wake(function, 1)
 
     def _cant_do(self, peer: Peer, name: bytes) -> None:
@@ -582,13 +585,13 @@ class Dispatcher:
         function.sleepers.pop(peer, None)
         if not function.workers:
             self._give_back(function, 0)
-        elif _has_ready(function):
+        elif self._has_ready(function):
             self._wake(function, 1)  # it may have been this worker that was woken for the job
 
     def _pre_sleep(self, peer: Peer, _arguments: Sequence[bytes]) -> None:
         if not self.draining:
             for function in peer.abilities:
-                if _has_ready(function):
+                if self._has_ready(function):
                     self.send(peer, NOOP)
                     return
         peer.sleeping = True
@@ -641,10 +644,20 @@ class Dispatcher:
                 self.claim_wanted = True
         return None
 
+    def _has_ready(self, function: Function) -> bool:
+        """Whether ``_next_job`` would find one."""
+        for queue in function.ready:
+            while queue and queue[0].state is not JobState.READY:
+                queue.popleft()
+            if queue and not (queue[0].id and self.suspended):
+                return True
+        return False
+
     def _assign(self, peer: Peer, job: Job) -> None:
         function = job.function
         job.move(JobEvent.ASSIGN)
         job.owner = peer
+        job.was_given_out = True
         peer.jobs[job.handle] = job
         function.running += 1
         priority = job.priority
@@ -773,13 +786,15 @@ class Dispatcher:
         self.jobs.pop(job.handle, None)
         if job.durable_handle is not job.handle:
             self.jobs.pop(job.durable_handle, None)
-        if job.unique_key:
-            key = (function, job.unique_key)
-            if self.uniques.get(key) is job:
-                del self.uniques[key]
+        self._free_unique(job)
         for listener in job.listeners:
             listener.listening.pop(job, None)
         job.listeners = []
+
+    def _free_unique(self, job: Job) -> None:
+        key = (job.function, job.unique_key)
+        if job.unique_key and self.uniques.get(key) is job:
+            del self.uniques[key]
 
     def _lose(self, job: Job) -> None:
         """Take a running job from its worker: requeue it, or end it if its retries are used up or nobody wants it."""
@@ -830,8 +845,11 @@ class Dispatcher:
         for listener in job.listeners:
             listener.listening.pop(job, None)
         job.listeners = []
+        if job.durable_handle is not job.handle:
+            self.finishes.append(job.id)  # the database is only asked to cancel by the handle of the row
         if job.state is JobState.RUNNING:
             job.cancelled = True
+            self._free_unique(job)  # what is submitted from now on is another job
         else:
             self._end(job)
         return True
@@ -874,11 +892,15 @@ class Dispatcher:
             function.claiming[priority] -= wanted
             count = got.get((function_id, priority), 0)
             function.backlog[priority] = cut or count >= wanted
+        self._offer(waking)
+
+    def _offer(self, waking: dict[Function, int]) -> None:
+        """Wake workers for so many claimed jobs of each function."""
         for function, count in waking.items():
             if function.workers:
                 self._wake(function, count)
             else:
-                self._give_back(function, 0)  # the last one left while the claim was under way
+                self._give_back(function, 0)  # the last one left while the jobs were on their way
 
     def claim_failed(self, lanes: Sequence[Lane]) -> None:
         """Learn that a claim did not happen, or that its answer was lost."""
@@ -922,7 +944,7 @@ class Dispatcher:
             while queue and excess > 0:
                 job = queue.pop()
                 if job.state is JobState.READY and job.id and not job.listeners:
-                    self.unused.append(job.id)
+                    (self.releases if job.was_given_out else self.unused).append(job.id)
                     self._end(job)
                     function.backlog[priority] = True
                     excess -= 1
@@ -949,8 +971,9 @@ class Dispatcher:
     def forget_lease(self) -> None:
         """Drop every claimed job: the lease was lost, they belong to others. Results of running ones come too late."""
         for job in list(self.jobs.values()):
-            if job.id:
+            if job.id and job.state is not JobState.ENDED:  # one that became durable stands there twice
                 _log(logging.WARNING, "job lost with its lease", job)
+                self._tell(job, encode_response(PacketType.WORK_FAIL, job.handle))
                 self._end(job)
         self.finishes.clear()
         self.finishing.clear()
@@ -968,6 +991,7 @@ class Dispatcher:
         for job_id in ids:
             job = self.jobs.get(b"%b%d" % (self.background_prefix, job_id))
             if job is not None:
+                self._tell(job, encode_response(PacketType.WORK_FAIL, job.handle))
                 self._end(job)
 
     def reopen_backlogs(self) -> None:
@@ -994,11 +1018,12 @@ class Dispatcher:
                     function.rate = 0.0
                 function.assigned_since_review += function.assigned
                 function.assigned = 0
-            if function.sleepers and _has_ready(function):
+            if function.sleepers and self._has_ready(function):
                 self._wake(function, 1)  # those woken for the job did not come
             if review:
                 if sum(function.held):
-                    self._give_back(function, max(function.assigned_since_review, function.window()))
+                    keep = max(function.assigned_since_review, function.window()) if function.workers else 0
+                    self._give_back(function, keep)
                 function.assigned_since_review = 0
 
     # -- the rest ------------------------------------------------------------------------------------------------
@@ -1038,15 +1063,6 @@ def _refusal(name: bytes, unique: bytes) -> bytes | None:
     if len(unique) > UNIQUE_MAX_BYTES:
         return UNIQUE_TOO_LARGE
     return None
-
-
-def _has_ready(function: Function) -> bool:
-    for queue in function.ready:
-        while queue and queue[0].state is not JobState.READY:
-            queue.popleft()
-        if queue:
-            return True
-    return False
 
 
 def _leading_integer(text: bytes) -> int:

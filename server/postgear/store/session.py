@@ -137,6 +137,8 @@ class Session:
         if result.status not in _OK:
             self._fail(result, writes)
         if self._warned:
+            # As after a lost answer: the caller must settle with the database what this commit may have changed.
+            self._lose(self._warned)
             raise StoreInDoubt(f"the commit came with a warning: {self._warned}")
         return result
 

@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 pytest.register_assert_rewrite("tests.server.bytes")
 
@@ -53,10 +55,30 @@ def connect_to() -> Iterator[Callable[[Any], Peer]]:
         peer.close()
 
 
+@pytest.fixture(scope="module")
+def shared_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """One running server for the tests of a module; each keeps to functions of its own."""
+    folder = tmp_path_factory.mktemp("shared")
+    if gearmand.is_wanted():
+        for start in gearmand.gearmands(folder):
+            yield start()
+        return
+    from tests.server_process import ServerProcess
+
+    postgres_dsn, template = request.getfixturevalue("postgres_dsn"), request.getfixturevalue("template")
+    name = f"shared_{next(_numbers)}"
+    with psycopg.connect(postgres_dsn, autocommit=True) as connection:
+        connection.execute(f"create database {name} template {template}")
+        server = ServerProcess(dsn=make_conninfo(postgres_dsn, dbname=name), log_path=folder / "postgear.log")
+        yield server
+        server.kill()
+        connection.execute(f"drop database {name} with (force)")
+
+
 @pytest.fixture
-def connect(server: Any, connect_to: Callable[[Any], Peer]) -> Callable[[], Peer]:
-    """Open connections to the server; all are closed after the test."""
-    return lambda: connect_to(server)
+def connect(shared_server: Any, connect_to: Callable[[Any], Peer]) -> Callable[[], Peer]:
+    """Open connections to the module's server; all are closed after the test."""
+    return lambda: connect_to(shared_server)
 
 
 @pytest.fixture

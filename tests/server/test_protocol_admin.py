@@ -24,8 +24,8 @@ def test_verbose_is_ok_and_a_level(admin: Peer) -> None:
     assert re.fullmatch(rb"OK [A-Z]+\n", admin.reply(b"verbose"))
 
 
-def test_getpid_is_ok_and_the_server_s_pid(server: Any, admin: Peer) -> None:
-    assert admin.reply(b"getpid") == b"OK %d\n" % server.process.pid
+def test_getpid_is_ok_and_the_server_s_pid(shared_server: Any, admin: Peer) -> None:
+    assert admin.reply(b"getpid") == b"OK %d\n" % shared_server.process.pid
 
 
 def test_status_counts_queued_and_running_jobs_and_workers(client: Peer, worker: Peer, admin: Peer, function: bytes) -> None:

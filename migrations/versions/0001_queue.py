@@ -63,7 +63,7 @@ def upgrade() -> None:
             run_at                  timestamptz,
             progress_numerator      bigint,
             progress_denominator    bigint,
-            function_id             integer not null,
+            function_id             integer not null check (function_id > 0),
             priority                smallint not null check (priority between 0 and 2),
             attempt                 smallint not null default 0 check (attempt >= 0),
             unique_key              bytea check (octet_length(unique_key) between 1 and 65),

@@ -78,6 +78,7 @@ class Exchange:
         self._releasing: list[int] = []
         self._unused: list[int] = []
         self._in_flight = 0  # submits
+        self._resolving = asyncio.Lock()
         self._awake_until = 0.0
         self._sleeping = False
         self._promote_at = 0.0
@@ -195,6 +196,9 @@ class Exchange:
         await self.store.connect()
         dispatcher = self.dispatcher
         if self.store.lease and await self.store.renew_lease(sleeping=False):
+            # Released with all that is not held. Once more would be once too often: they may be claimed again by then.
+            for releases in (self._releasing, self._unused, dispatcher.releases, dispatcher.unused):
+                releases.clear()
             held = dispatcher.held_ids() + dispatcher.finishes + self._finishing
             dispatcher.drop_held(await self.store.release_others(held))
         else:
@@ -207,6 +211,8 @@ class Exchange:
             await self._register(self.store)
             dispatcher.set_queue_name(self.store.queue_name)
             event(log, logging.INFO, "lease taken", lease=self.store.lease, queue=self.store.queue_name)
+        if not self.store.is_open:
+            raise StoreUnavailable("a database connection broke again at once")  # its loss was not announced: we are not up
         self._sleeping = False
         self._renewed_at = self._loop.time()
         self._awake_until = self._renewed_at + AWAKE_SECONDS
@@ -314,7 +320,9 @@ class Exchange:
         dispatcher = self.dispatcher
         while True:
             try:
-                if dispatcher.unresolved:
+                if not self._up.is_set():
+                    raise StoreUnavailable("the database is away")  # also while what this server holds is settled with it
+                if dispatcher.unresolved or self._resolving.locked():
                     await self._resolve()
                 if batch.after_finishes:
                     await self.settle()
@@ -346,13 +354,17 @@ class Exchange:
                 return
 
     async def _resolve(self) -> None:
-        unresolved, self.dispatcher.unresolved = self.dispatcher.unresolved, []
-        try:
-            rows = await self.store.ensure_functions([function.name for function in unresolved])
-        except StoreError:
-            self.dispatcher.unresolved = unresolved + self.dispatcher.unresolved
-            raise
-        self.dispatcher.resolved(rows)
+        """Learn the ids of functions; returns when none is asked for, by another loop either: no job is stored without."""
+        async with self._resolving:
+            unresolved, self.dispatcher.unresolved = self.dispatcher.unresolved, []
+            if not unresolved:
+                return
+            try:
+                rows = await self.store.ensure_functions([function.name for function in unresolved])
+            except StoreError:
+                self.dispatcher.unresolved = unresolved + self.dispatcher.unresolved
+                raise
+            self.dispatcher.resolved(rows)
 
     # -- finishes and releases -----------------------------------------------------------------------------------
 
@@ -445,6 +457,8 @@ class Exchange:
 
     async def _look(self, *, poll: bool) -> None:
         dispatcher = self.dispatcher
+        if not self._up.is_set():
+            return
         if dispatcher.unresolved:
             await self._resolve()
         now = self._loop.time()

@@ -154,7 +154,7 @@ class Session:
             kind = StoreInDoubt if writes and state != _READ_ONLY else StoreUnavailable
             raise kind(f"the database went away: {message}")
         if state in _NO_SCHEMA:
-            self._lose(message, quiet=True)
+            self._lose(message)
             raise SchemaError(f"the database has no postgear schema, or an old one ({message})")
         raise StoreError(f"{message} (SQLSTATE {state})")
 

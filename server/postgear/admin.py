@@ -155,7 +155,7 @@ class Admin:
     async def cancel(self, _peer: Peer, words: Sequence[bytes]) -> bytes:
         """``cancel job HANDLE``."""
         if len(words) < 3:
-            return text.incomplete(words[0])
+            return text.unknown_command(words[0])
         if words[1].lower() != b"job":
             return text.UNKNOWN_CANCEL
         dispatcher = self._server.dispatcher
@@ -200,6 +200,8 @@ class Admin:
             numbers = (numbers or [0]) * 3
         high, normal, low = [*numbers, 0, 0][:3]
         exchange = self._server.exchange
+        if words[1] in self._server.dispatcher.functions:
+            await exchange.store.ensure_functions([words[1]])  # seen here, but perhaps not stored yet
         if await exchange.store.set_limits(words[1], high, normal, low):
             self._server.dispatcher.resolved(await exchange.store.ensure_functions([words[1]]))
         return text.OK

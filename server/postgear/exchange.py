@@ -189,6 +189,8 @@ class Exchange:
             event(log, logging.WARNING, "database connection lost")
             self._up.clear()
             self._down.set()
+            self.dispatcher.store_is_up = False
+            self.dispatcher.serve_waiting()
             # All of them go, so that no call is under way when what this server holds is settled with the database.
             self.store.close()
 
@@ -218,6 +220,7 @@ class Exchange:
         self._awake_until = self._renewed_at + AWAKE_SECONDS
         self._promote_at = 0.0
         dispatcher.suspended = False
+        dispatcher.store_is_up = True
         dispatcher.unresolved = list(dispatcher.functions.values())
         dispatcher.reopen_backlogs()
         self._down.clear()

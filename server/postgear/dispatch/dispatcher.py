@@ -103,6 +103,8 @@ class Dispatcher:
         self.unresolved: list[Function] = []
         self.progress: dict[int, tuple[int, int]] = {}
         self.claim_wanted = False
+        self.waiting: dict[Peer, PacketType] = {}  # workers whose grab waits for a claim
+        self.store_is_up = False
         self.draining = False  # no job is given out any more
         self.claims_stopped = False  # no background job is taken from the database any more
         self.suspended = False  # the lease is in doubt: no background job is given out
@@ -132,7 +134,8 @@ class Dispatcher:
         peer.closed = True
         peer.held = None
         self.peers.pop(peer, None)
-        for job in list(peer.jobs.values()):
+        self.waiting.pop(peer, None)
+        for job in reversed(list(peer.jobs.values())):  # each goes to the front, so the oldest last
             self._lose(job)
         for function in list(peer.abilities):
             self._drop_ability(peer, function)
@@ -225,9 +228,9 @@ class Dispatcher:
             PacketType.CANT_DO: lambda peer, a: self._cant_do(peer, a[0]),
             PacketType.RESET_ABILITIES: self._reset_abilities,
             PacketType.PRE_SLEEP: self._pre_sleep,
-            PacketType.GRAB_JOB: self._grab,
-            PacketType.GRAB_JOB_UNIQ: self._grab_uniq,
-            PacketType.GRAB_JOB_ALL: self._grab_all,
+            PacketType.GRAB_JOB: lambda peer, _a: self._grab(peer, PacketType.GRAB_JOB),
+            PacketType.GRAB_JOB_UNIQ: lambda peer, _a: self._grab(peer, PacketType.GRAB_JOB_UNIQ),
+            PacketType.GRAB_JOB_ALL: lambda peer, _a: self._grab(peer, PacketType.GRAB_JOB_ALL),
             PacketType.WORK_COMPLETE: lambda peer, a: self._work_end(peer, a[0], PacketType.WORK_COMPLETE, a, not_found),
             PacketType.WORK_FAIL: lambda peer, a: self._work_end(
                 peer, a[0].rstrip(b"\0"), PacketType.WORK_FAIL, (a[0].rstrip(b"\0"),), not_found
@@ -374,6 +377,7 @@ class Dispatcher:
                 peer.dirty = True
                 dirty.append(peer)
         self._offer(waking)
+        self.serve_waiting()
         self._settle(batch)
 
     def submit_failed(self, batch: SubmitBatch, text: str) -> None:
@@ -569,12 +573,12 @@ class Dispatcher:
         function = self.functions.get(name)
         if function is None or function not in peer.abilities:
             return
-        for job in [job for job in peer.jobs.values() if job.function is function]:
+        for job in [job for job in reversed(peer.jobs.values()) if job.function is function]:
             self._lose(job)
         self._drop_ability(peer, function)
 
     def _reset_abilities(self, peer: Peer, _arguments: Sequence[bytes]) -> None:
-        for job in list(peer.jobs.values()):
+        for job in reversed(list(peer.jobs.values())):  # each goes to the front, so the oldest last
             self._lose(job)
         for function in list(peer.abilities):
             self._drop_ability(peer, function)
@@ -638,6 +642,8 @@ class Dispatcher:
                     queue.popleft()
                     self._assign(peer, job)
                     return job
+            if self._may_find(functions, priority):
+                break  # not a job of lower priority while the database may have one of this
         for function in functions:
             function.missed += 1
             if True in function.backlog:
@@ -682,32 +688,52 @@ class Dispatcher:
             self._sequence += 1
             heapq.heappush(self._deadlines, (self.now + timeout, self._sequence, job, peer, job.attempt))
 
-    def _grab(self, peer: Peer, _arguments: Sequence[bytes]) -> None:
+    def _grab(self, peer: Peer, packet_type: PacketType) -> None:
         job = self._next_job(peer)
-        if job is None:
-            self.send(peer, NO_JOB)
-            return
-        body = b"%b\0%b\0%b" % (job.handle, job.function.name, job.workload)
-        self.send(peer, HEADER.pack(RESPONSE_MAGIC, 11, len(body)) + body)
-
-    def _grab_uniq(self, peer: Peer, _arguments: Sequence[bytes]) -> None:
-        job = self._next_job(peer)
-        if job is None:
-            self.send(peer, NO_JOB)
-            return
-        body = b"%b\0%b\0%b\0%b" % (job.handle, job.function.name, job.unique, job.workload)
-        self.send(peer, HEADER.pack(RESPONSE_MAGIC, 31, len(body)) + body)
-
-    def _grab_all(self, peer: Peer, _arguments: Sequence[bytes]) -> None:
-        job = self._next_job(peer)
-        if job is None:
-            self.send(peer, NO_JOB)
-        elif job.reducer is None:
-            body = b"%b\0%b\0%b\0%b" % (job.handle, job.function.name, job.unique, job.workload)
-            self.send(peer, HEADER.pack(RESPONSE_MAGIC, 31, len(body)) + body)
+        if job is not None:
+            self._send_assign(peer, packet_type, job)
+        elif self._may_find(peer.abilities):
+            # gearmand says NO_JOB only when there is none, and some workers then wait for long: ask the database first.
+            self.waiting[peer] = packet_type
+            peer.pending += 1
+            peer.pending_requests += 1
+            self.claim_wanted = True
         else:
+            self.send(peer, NO_JOB)
+
+    def _may_find(self, functions: Iterable[Function], priority: int | None = None) -> bool:
+        """Whether a claim under way or to come may bring a job of these functions (of this priority)."""
+        if not self.store_is_up or self.suspended or self.claims_stopped:
+            return False
+        if priority is None:
+            return any(True in function.backlog for function in functions)
+        return any(function.backlog[priority] for function in functions)
+
+    def serve_waiting(self) -> None:
+        """Answer the grabs that wait for the database, where it brought a job or is known to have none."""
+        for peer, packet_type in list(self.waiting.items()):
+            job = self._next_job(peer)
+            if job is not None:
+                self._send_assign(peer, packet_type, job)
+            elif self._may_find(peer.abilities):
+                self.claim_wanted = True
+                continue
+            else:
+                self.send(peer, NO_JOB)
+            del self.waiting[peer]
+            self.answered(peer)
+
+    def _send_assign(self, peer: Peer, packet_type: PacketType, job: Job) -> None:
+        if packet_type is PacketType.GRAB_JOB:
+            kind = PacketType.JOB_ASSIGN
+            body = b"%b\0%b\0%b" % (job.handle, job.function.name, job.workload)
+        elif packet_type is PacketType.GRAB_JOB_UNIQ or job.reducer is None:
+            kind = PacketType.JOB_ASSIGN_UNIQ
+            body = b"%b\0%b\0%b\0%b" % (job.handle, job.function.name, job.unique, job.workload)
+        else:
+            kind = PacketType.JOB_ASSIGN_ALL
             body = b"%b\0%b\0%b\0%b\0%b" % (job.handle, job.function.name, job.unique, job.reducer, job.workload)
-            self.send(peer, HEADER.pack(RESPONSE_MAGIC, 40, len(body)) + body)
+        self.send(peer, HEADER.pack(RESPONSE_MAGIC, kind, len(body)) + body)
 
     # -- results -------------------------------------------------------------------------------------------------
 
@@ -893,6 +919,7 @@ class Dispatcher:
             count = got.get((function_id, priority), 0)
             function.backlog[priority] = cut or count >= wanted
         self._offer(waking)
+        self.serve_waiting()
 
     def _offer(self, waking: dict[Function, int]) -> None:
         """Wake workers for so many claimed jobs of each function."""
@@ -908,6 +935,7 @@ class Dispatcher:
             function = self.functions_by_id[function_id]
             function.claiming[priority] -= wanted
             function.backlog[priority] = True
+        self.serve_waiting()
 
     def _add_claimed(
         self,
@@ -955,6 +983,7 @@ class Dispatcher:
     def stop_claims(self) -> None:
         """Take no more background jobs from the database; those held go back."""
         self.claims_stopped = True
+        self.serve_waiting()
         for function in self.functions.values():
             self._give_back(function, 0)
 
@@ -1010,6 +1039,7 @@ class Dispatcher:
             if job.state is JobState.RUNNING and job.owner is peer and job.attempt == attempt:
                 _log(logging.INFO, "job timed out", job)
                 self._lose(job)
+        self.serve_waiting()
         review = self._ticks % REVIEW_TICKS == 0
         for function in self.functions.values():
             if function.assigned or function.rate:
@@ -1049,7 +1079,9 @@ class Dispatcher:
 
     def _text(self, peer: Peer, line: bytes) -> None:
         words = line.split()
-        self._ask(RequestKind.ADMIN, peer, None, *(words or [b""]))
+        if not words or line[:1].isspace():
+            words.insert(0, b"")  # as in gearmand, a leading blank is an empty first word
+        self._ask(RequestKind.ADMIN, peer, None, *words)
 
 
 def _log(level: int, name: str, job: Job) -> None:

@@ -123,7 +123,8 @@ class PacketReader:
             else:
                 fields = data[start:stop].split(b"\0", split)
                 if len(fields) <= split:
-                    fields = None
+                    # Perl's worker leaves the separator out with an empty result (Gearman::Worker 2.004).
+                    fields = [*fields, b""] if kind == PacketType.WORK_COMPLETE else None
             if fields is None:
                 text = b"%s needs %d arguments" % (PacketType(kind).name.encode(), split + 1)
                 append((INVALID, (b"INVALID_PACKET", text)))

@@ -21,6 +21,10 @@ PROGRAMS = Path(__file__).parent / "programs"
 RUN_SECONDS = 20.0
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "difference(reason): postgear does this otherwise than gearmand 1.1.20, on purpose")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if gearmand.is_wanted():
         gearmand.skip_differences(items)

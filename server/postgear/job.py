@@ -65,6 +65,7 @@ class Job:
         "durable_handle",
         "function",
         "handle",
+        "has_outcome",
         "id",
         "listeners",
         "numerator",
@@ -103,6 +104,7 @@ class Job:
         self.numerator = 0
         self.denominator = 0
         self.cancelled = False
+        self.has_outcome = False  # completed, failed or cancelled; not lost with its worker or the lease
         self.was_given_out = False  # since it came into this memory
         self.pending_joins = 0  # background submits that joined this foreground job and are not committed yet
         self.state = JobState.READY

@@ -409,11 +409,17 @@ class Dispatcher:
         joined = batch.joins.get(position)
         if joined is not None:
             joined.pending_joins -= 1
-            if job_id > 0:
-                self._make_durable(joined, job_id)
-            else:
+            if job_id <= 0:
                 self._end_unwanted(joined)
-            return
+                return
+            if joined.has_outcome:
+                self.finishes.append(job_id)  # it ended while its row was written
+                return
+            if not joined.id and joined.state is not JobState.ENDED:
+                self._make_durable(joined, job_id)
+                return
+            # It had become durable by another submit, and that row is gone: this one is a job of its own.
+            batch.functions[position].claiming[batch.priorities[position]] += 1
         function = batch.functions[position]
         priority = batch.priorities[position]
         function.claiming[priority] -= 1
@@ -426,10 +432,6 @@ class Dispatcher:
 
     def _make_durable(self, job: Job, job_id: int) -> None:
         """A foreground job has got its row: from now on it outlives its clients and this server."""
-        if job.id or job.cancelled or job.state is JobState.ENDED:
-            # It has another row already (two background clients joined at once), or it ended while its row was written.
-            self.finishes.append(job_id)
-            return
         job.id = job_id
         job.durable_handle = b"%b%d" % (self.background_prefix, job_id)
         self.jobs[job.durable_handle] = job
@@ -742,6 +744,7 @@ class Dispatcher:
         if job is None:
             self.send(peer, not_found)
             return
+        job.has_outcome = True
         if job.listeners:
             self._tell_end(job, packet_type, arguments)
         if job.id and not job.cancelled:
@@ -831,6 +834,7 @@ class Dispatcher:
             return
         if retries >= 0 and job.attempt >= max(retries, 1):
             _log(logging.WARNING, "job failed, retries used up", job)
+            job.has_outcome = True
             if job.listeners:
                 self._tell(job, encode_response(PacketType.WORK_FAIL, job.handle))
             if job.id:
@@ -867,6 +871,7 @@ class Dispatcher:
         job = self.jobs.get(handle) or self.jobs.get(b"%b%d" % (self.background_prefix, job_id))
         if job is None:
             return False
+        job.has_outcome = True
         self._tell(job, encode_response(PacketType.WORK_FAIL, job.handle))
         for listener in job.listeners:
             listener.listening.pop(job, None)

@@ -17,15 +17,33 @@ def full(client: Peer, submit: str, function: bytes) -> bool:
     return True
 
 
-@pytest.mark.parametrize("submit", ["SUBMIT_JOB", "SUBMIT_JOB_BG"])
-def test_one_number_limits_every_priority(submit: str, client: Peer, worker: Peer, admin: Peer, function: bytes) -> None:
+FOREGROUND = ("SUBMIT_JOB_HIGH", "SUBMIT_JOB", "SUBMIT_JOB_LOW")
+BACKGROUND = ("SUBMIT_JOB_HIGH_BG", "SUBMIT_JOB_BG", "SUBMIT_JOB_LOW_BG")
+
+
+@pytest.mark.parametrize("submits", [FOREGROUND, BACKGROUND], ids=["foreground", "background"])
+def test_one_number_limits_every_priority(
+    submits: tuple[str, ...], client: Peer, worker: Peer, admin: Peer, function: bytes
+) -> None:
     worker.can_do(function)
     assert admin.reply(b"maxqueue " + function + b" 2\r") == b"OK\r\n"
 
-    assert not full(client, submit, function)
-    assert not full(client, submit, function)
-    for other in ("SUBMIT_JOB_HIGH", "SUBMIT_JOB", "SUBMIT_JOB_LOW", "SUBMIT_JOB_HIGH_BG", "SUBMIT_JOB_BG", "SUBMIT_JOB_LOW_BG"):
-        assert full(client, other, function)
+    assert not full(client, submits[1], function)
+    assert not full(client, submits[1], function)
+    for submit in submits:
+        assert full(client, submit, function)
+
+
+@pytest.mark.parametrize(("first", "then"), [(FOREGROUND, BACKGROUND), (BACKGROUND, FOREGROUND)], ids=["fg-bg", "bg-fg"])
+def test_foreground_and_background_jobs_share_a_limit(
+    first: tuple[str, ...], then: tuple[str, ...], client: Peer, worker: Peer, admin: Peer, function: bytes
+) -> None:
+    worker.can_do(function)
+    admin.reply(b"maxqueue " + function + b" 2\r")
+    assert not full(client, first[1], function)
+    assert not full(client, first[1], function)
+
+    assert full(client, then[0], function)
 
 
 def test_three_numbers_limit_high_normal_and_low(client: Peer, worker: Peer, admin: Peer, function: bytes) -> None:

@@ -312,7 +312,8 @@ class Connection(asyncio.Protocol):
         self.transport = transport = cast(asyncio.Transport, transport)  # uvloop's are not subclasses
         config = self.server.config
         connected = transport.get_extra_info("socket")
-        host = transport.get_extra_info("peername")[0]
+        peer_name = transport.get_extra_info("peername")  # None: it was reset before it was accepted
+        host = peer_name[0] if peer_name else "-"
         if config.keepalive:
             connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             for option, value in (
@@ -322,7 +323,8 @@ class Connection(asyncio.Protocol):
             ):
                 if value:
                     connected.setsockopt(socket.IPPROTO_TCP, option, value)
-        self.peer = Peer(connected.fileno(), host, is_local=ipaddress.ip_address(host.partition("%")[0]).is_loopback)
+        is_local = peer_name is not None and ipaddress.ip_address(host.partition("%")[0]).is_loopback
+        self.peer = Peer(connected.fileno(), host, is_local=is_local)
         self.server.connections[self.peer] = self
         self.server.dispatcher.connected(self.peer)
 

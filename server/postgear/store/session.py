@@ -105,6 +105,8 @@ class Session:
                 return await self._exchange(
                     lambda pgconn: pgconn.send_query_prepared(statement, values, formats, pq.Format.BINARY), writes=writes
                 )
+            except SchemaError as error:
+                raise StoreUnavailable(str(error)) from error  # it was there when we connected: it may come back
             except _RetryCall:
                 log.info("statement retried after a deadlock statement=%s", statement.decode())
 

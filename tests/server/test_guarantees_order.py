@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import pytest
-
 from tests.server.bytes import Peer
 from tests.server.load import query
 from tests.server_process import ServerProcess
@@ -13,9 +11,6 @@ from tests.server_process import ServerProcess
 JOBS = 30
 
 
-@pytest.mark.xfail(
-    reason="a claimed job of lower priority is given out while higher ones are queued in the database", strict=False
-)
 def test_g5_no_job_is_given_out_while_one_of_higher_priority_is_queued(
     server: ServerProcess, connect_to: Callable[[ServerProcess], Peer], dsn: str
 ) -> None:

@@ -1,4 +1,4 @@
-"""G7 bounded memory, G8 fast recovery, G9 no lost wake-up. The bounds leave a busy machine room; the names say what is promised."""
+"""G7 bounded memory, G8 fast recovery, G9 no lost wake-up. Bounds leave a busy machine room; the names say what is promised."""
 
 from __future__ import annotations
 

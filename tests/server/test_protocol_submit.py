@@ -27,7 +27,7 @@ def test_a_handle_is_at_most_63_bytes_of_plain_text(submit: str, client: Peer, f
     handle = client.submit(submit, function, b"", b"")
 
     assert handle.startswith(b"H:")
-    assert handle.rsplit(b":", 1)[1].isdigit()
+    assert handle.count(b":") >= 2
     assert len(handle) <= 63
     assert b" " not in handle
 

@@ -512,11 +512,15 @@ class Exchange:
     async def _join(self, request: Request) -> None:
         assert request.function is not None
         found = None
+        is_full = False
         try:
             await self.settle()
-            found = await self.store.claim_unique(request.function.id, request.arguments[1])
+            if key := request.arguments[1]:
+                found = await self.store.claim_unique(request.function.id, key)
+            if found is None and (room := self.dispatcher.room_for(request)) is not None:
+                is_full = room <= 0 or await self.store.is_full(request.function.id, room)
         except StoreError as error:
             # Foreground jobs need no database: this one runs by itself, which is what would happen if the durable job
             # were at another server.
             event(log, logging.INFO, "foreground job not joined", reason=error)
-        self.dispatcher.joined(request, found)
+        self.dispatcher.joined(request, found, is_full=is_full)

@@ -135,7 +135,7 @@ class Admin:
         for job in list(server.dispatcher.jobs.values()):
             if job.id or job.state is JobState.ENDED:
                 continue
-            retries = max(job.attempt - 1, 0)
+            retries = job.attempt - (job.state is JobState.RUNNING)
             lines.append(job.unique + b"\n" if uniques else b"%b\t%d\t%d\t0\n" % (job.handle, retries, job.cancelled))
         yield b"".join(lines)
         last = 0
@@ -145,7 +145,7 @@ class Admin:
                 yield b"".join((b"-" if len(each.unique_key or b"") > 64 else each.unique_key or b"") + b"\n" for each in page)
             else:
                 prefix = server.dispatcher.background_prefix
-                yield b"".join(b"%b%d\t%d\t0\t1\n" % (prefix, each.id, max(each.attempt - 1, 0)) for each in page)
+                yield b"".join(b"%b%d\t%d\t0\t1\n" % (prefix, each.id, each.attempt - each.running) for each in page)
         yield text.END
 
     async def show(self, _peer: Peer, words: Sequence[bytes]) -> bytes:

@@ -111,7 +111,8 @@ class Dispatcher:
         self._deadlines: list[tuple[float, int, Job, Peer, int]] = []
         self._sequence = 0
         self._ticks = 0
-        self._foreground_prefix = f"{settings.handle_prefix or 'H'}:{settings.server_name}:".encode()
+        # The f keeps them apart from background handles where server and queue have the same name.
+        self._foreground_prefix = f"{settings.handle_prefix or 'H'}:{settings.server_name}:f".encode()
         self.background_prefix = b"H:?:"
         self._queue_prefix = b"H:?:"
         self._handlers: dict[int, Handler] = self._make_handlers()
@@ -300,6 +301,10 @@ class Dispatcher:
                 return
             function = self.function(name)
         key = coalescing_key(unique, workload) if unique == b"-" else unique
+        limit = function.limits[priority]
+        if limit is not None and function.foreground_jobs() >= limit and (function, key) not in self.uniques:
+            self._refuse_in_turn(peer, QUEUE_FULL)  # durable jobs are counted when it is stored
+            return
         batches = self.submits
         if not batches or len(batches[-1].peers) >= BATCH_MAX_JOBS or batches[-1].size_bytes >= BATCH_MAX_BYTES:
             batches.append(SubmitBatch(self.now))
@@ -458,13 +463,20 @@ class Dispatcher:
                 self._listen(peer, job)
                 return
             function.is_submitted_to = True
-            if function.has_uniques and function.id and not self.suspended:
-                self._ask(RequestKind.JOIN, peer, function, name, key, workload, reducer or b"", number=priority)
-                return
+        concerns_store = (key and function.has_uniques) or function.limits[priority] is not None
+        if concerns_store and function.id and self.store_is_up and not self.suspended:
+            self._ask(RequestKind.JOIN, peer, function, name, key, workload, reducer or b"", number=priority)
+            return
         self._add_foreground(peer, function, priority, key, workload, reducer)
 
-    def joined(self, request: Request, found: JoinedJob | None) -> None:
-        """Go on with a foreground submit that may join a durable job."""
+    def room_for(self, request: Request) -> int | None:
+        """Return how many durable jobs the function of a foreground submit may have for it to be taken; None: any number."""
+        assert request.function is not None
+        limit = request.function.limits[request.number]
+        return None if limit is None else limit - request.function.foreground_jobs()
+
+    def joined(self, request: Request, found: JoinedJob | None, *, is_full: bool = False) -> None:
+        """Go on with a foreground submit that may join a durable job. *is_full*: there is no room for another."""
         peer, function, priority = request.peer, request.function, request.number
         assert function is not None
         _name, key, workload, reducer = request.arguments
@@ -474,6 +486,8 @@ class Dispatcher:
         if not peer.closed:
             if job is not None:
                 self._listen(peer, job)
+            elif is_full:
+                self.send(peer, QUEUE_FULL)
             else:
                 self._add_foreground(peer, function, priority, key, workload, reducer or None)
         if job is not None:
@@ -492,12 +506,6 @@ class Dispatcher:
     def _add_foreground(
         self, peer: Peer, function: Function, priority: int, key: bytes, workload: bytes, reducer: bytes | None
     ) -> None:
-        limit = function.limits[priority]
-        if limit is not None:
-            present = sum(function.foreground) + sum(function.held) + function.running
-            if present >= limit:
-                self.send(peer, QUEUE_FULL)
-                return
         self._sequence += 1
         handle = b"%b%d" % (self._foreground_prefix, self._sequence)
         job = Job(handle, function, priority, key, workload, reducer)

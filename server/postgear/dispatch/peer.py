@@ -111,6 +111,10 @@ class Function:
         self.assigned_since_review = 0
         self.rate = 0.0  # background jobs given out, per second
 
+    def foreground_jobs(self) -> int:
+        """Return how many foreground jobs this server has, waiting and running."""
+        return sum(self.foreground) + self.running_foreground
+
     def window(self) -> int:
         """Return how many jobs of each priority are worth holding: by the workers that wait and by what they drain.
 

@@ -30,6 +30,9 @@ class Store(Protocol):
     async def claim_unique(self, function_id: int, key: bytes) -> JoinedJob | None:
         """Find the job with this key; claim it if it is queued."""
 
+    async def is_full(self, function_id: int, limit: int) -> bool:
+        """Say whether a function has *limit* jobs or more."""
+
     async def finish_jobs(self, ids: Sequence[int]) -> list[int]:
         """Delete finished jobs; returns the ids that this lease did not hold."""
 

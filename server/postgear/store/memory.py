@@ -289,6 +289,10 @@ class MemoryStore:
                 rows.append(FunctionCount(function.name, *by_priority, len(jobs) - len(waiting)))
         return rows
 
+    async def is_full(self, function_id: int, limit: int) -> bool:
+        """See ``base.Store``."""
+        return self._open().count(function_id) >= limit
+
     async def list_jobs(self, after_id: int, limit: int) -> list[ListedJob]:
         """See ``base.Store``."""
         page = [job for job in self._open().jobs.values() if job.id > after_id][:limit]

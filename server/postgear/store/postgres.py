@@ -38,6 +38,7 @@ CLAIM: Final = {
 }
 ASK: Final = {
     b"cancel_job": b"select postgear.cancel_job($1::bigint)",
+    b"is_full": b"select postgear.is_full($1::integer, $2::integer)",
     b"job_status": b"select * from postgear.job_status($1::bigint, $2::bytea)",
     b"count_jobs": b"select * from postgear.count_jobs()",
     b"list_jobs": b"select * from postgear.list_jobs($1::bigint, $2::integer)",
@@ -149,6 +150,10 @@ class PostgresStore:
             result.get_value(0, 4),
             _bytes(result, 0, 5),
         )
+
+    async def is_full(self, function_id: int, limit: int) -> bool:
+        """See ``base.Store``."""
+        return _bool(await self._asking.call(b"is_full", pack(">i", function_id), pack(">i", limit), writes=False), 0, 0)
 
     async def finish_jobs(self, ids: Sequence[int]) -> list[int]:
         """See ``base.Store``."""

@@ -32,6 +32,8 @@ DEFAULT_MAX_PACKET_BYTES: Final = 64 * 1024 * 1024
 
 _SPLITS = {int(kind): count - 1 for kind, count in ARGUMENT_COUNT.items()}
 _REDUCE = (int(PacketType.SUBMIT_REDUCE_JOB), int(PacketType.SUBMIT_REDUCE_JOB_BACKGROUND))
+_DATA_MAY_LACK = (int(PacketType.WORK_COMPLETE), int(PacketType.WORK_DATA), int(PacketType.WORK_WARNING))
+"""Perl's worker leaves the separator out when the data is empty (Gearman::Worker 2.004)."""
 _NONE: tuple[bytes, ...] = ()
 
 
@@ -122,9 +124,10 @@ class PacketReader:
                 fields = split_reduce(data[start:stop])
             else:
                 fields = data[start:stop].split(b"\0", split)
-                if len(fields) <= split:
-                    # Perl's worker leaves the separator out with an empty result (Gearman::Worker 2.004).
-                    fields = [*fields, b""] if kind == PacketType.WORK_COMPLETE else None
+                if len(fields) == split and kind in _DATA_MAY_LACK:
+                    fields.append(b"")
+                elif len(fields) <= split:
+                    fields = None
             if fields is None:
                 text = b"%s needs %d arguments" % (PacketType(kind).name.encode(), split + 1)
                 append((INVALID, (b"INVALID_PACKET", text)))

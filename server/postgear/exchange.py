@@ -515,6 +515,8 @@ class Exchange:
         is_full = False
         try:
             await self.settle()
+            if not request.function.id:
+                await self._resolve()
             if key := request.arguments[1]:
                 found = await self.store.claim_unique(request.function.id, key)
             if found is None and (room := self.dispatcher.room_for(request)) is not None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import pytest
-
 from tests.server.bytes import Peer, until
 from tests.server.load import count, stored
 from tests.server_process import ServerProcess
@@ -98,7 +96,6 @@ def test_g6_a_foreground_job_ends_with_its_server(start_server: Start, connect_t
     assert count(dsn) == 0
 
 
-@pytest.mark.xfail(reason="foreground and background handles count apart", strict=False)
 def test_g6_no_two_jobs_have_one_handle_when_server_and_queue_have_one_name(
     start_server: Start, connect_to: ConnectTo, dsn: str
 ) -> None:

@@ -122,6 +122,7 @@ class Server:
                 self.finishing.clear()
             run(store.register_server("s", "here", 1, "test", LEASE_SECONDS))
             dispatcher.set_queue_name(store.queue_name)
+        dispatcher.store_is_up = True
         dispatcher.suspended = False
         dispatcher.unresolved = list(dispatcher.functions.values())
         dispatcher.reopen_backlogs()

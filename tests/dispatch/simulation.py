@@ -79,7 +79,8 @@ class Simulation:
             if not call.is_done and self.random.random() < 0.5:
                 self.carry_out(server, call)
         server.store.close()
-        server.is_up = False
+        server.is_up = server.dispatcher.store_is_up = False
+        server.dispatcher.serve_waiting()
         server.notifications.clear()
         for call in calls.values():
             call.lose()
@@ -211,7 +212,7 @@ class Simulation:
                     self.completed |= {job.id, (job.function.name, job.unique_key)}
                 fails = encode_request(PacketType.WORK_FAIL, handle)
                 worker.send(fails if self.random.random() < 0.1 else encode_request(PacketType.WORK_COMPLETE, handle, b""))
-        elif worker.sleeping:
+        elif worker.sleeping or worker.peer in worker.server.dispatcher.waiting:
             return
         elif worker.wants_sleep:
             worker.wants_sleep = False
@@ -228,17 +229,18 @@ class Simulation:
         given = set(worker.peer.jobs.values()) - before
         if not dispatcher.suspended:
             best = min((job.priority for job in ready), default=None)
-            if best is not None and not given:
+            if best is not None and not given and worker.peer not in dispatcher.waiting:
                 raise Violation("a worker got no job though there was one")
             if any(job.priority != best for job in given):
                 raise Violation("a job went before one of higher priority")
-        for job in given:
-            self.deliveries.append((job, job.attempt))
-            row = self.rows.get(job.id)
-            if row is not None and row.run_at > self.queue.now:
-                raise Violation(f"job {job.id} ran before its time")
-            if job.id and dispatcher.suspended:
-                raise Violation(f"job {job.id} was given out while the lease is in doubt")
+
+    def note_delivery(self, server: Server, job: Job) -> None:
+        self.deliveries.append((job, job.attempt))
+        row = self.rows.get(job.id)
+        if row is not None and row.run_at > self.queue.now:
+            raise Violation(f"job {job.id} ran before its time")
+        if job.id and server.dispatcher.suspended:
+            raise Violation(f"job {job.id} was given out while the lease is in doubt")
 
     def time_step(self, _server: Server) -> None:
         self.pass_time(self.random.choice((0.1, 0.1, 0.1, 0.5, 1.0)), self.servers)
@@ -336,6 +338,8 @@ class Simulation:
             actor.wants_sleep = True
         elif kind in (PacketType.JOB_ASSIGN_UNIQ, PacketType.JOB_ASSIGN_ALL):
             actor.running.append(arguments[0])
+            if (job := actor.peer.jobs.get(arguments[0])) is not None:
+                self.note_delivery(actor.server, job)
         elif kind in (PacketType.WORK_COMPLETE, PacketType.WORK_FAIL):
             actor.waiting[arguments[0]] -= 1
             if actor.waiting[arguments[0]] < 0:

@@ -4,7 +4,7 @@ stable
 as $$
 -- Say whether a function has at least job_limit jobs, queued, scheduled or running, of any priority.
 --
--- Reads no more than job_limit index entries.  Called by: submit_jobs.  Tables: job (reads).
+-- Reads no more than job_limit index entries.  Called by: submit_jobs, drop_function, servers (foreground submits).  Tables: job (reads).
 select count(*) >= job_limit
 from (
     (select from postgear.job

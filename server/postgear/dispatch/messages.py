@@ -6,7 +6,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from .peer import Function, Peer
+    from postgear.dispatch.peer import Function, Peer
 
 
 class Settings(NamedTuple):

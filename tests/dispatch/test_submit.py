@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from postgear.dispatch import dispatcher as rules
+from postgear.dispatch import clients as rules
 from postgear.wire.packet import PacketType, encode_request
 
 from .desk import Desk, row

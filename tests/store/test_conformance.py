@@ -329,6 +329,15 @@ async def test_a_limit_of_one_function_does_not_bind_another(queue: Queue) -> No
 
 
 @on_both_stores
+async def test_is_full_counts_jobs_of_every_priority_and_state(queue: Queue) -> None:
+    store = await queue.server()
+    await queue.submit(store, {"priority": HIGH}, {"claim": True}, {"run_at": queue.now() + 60})
+    function_id = queue.functions[b"f"].id
+    assert await store.is_full(function_id, 3)
+    assert not await store.is_full(function_id, 4)
+
+
+@on_both_stores
 async def test_a_job_is_born_claimed(queue: Queue) -> None:
     store = await queue.server()
     born, queued = await queue.submit(store, {"claim": True}, {})
@@ -619,9 +628,9 @@ async def test_jobs_are_counted_by_function_priority_and_state(queue: Queue) -> 
         {"claim": True, "function": b"g"},
     )
     assert await store.count_jobs() == [
-        FunctionCount(b"empty", 0, 0, 0, 0),
-        FunctionCount(b"f", 1, 2, 0, 1),
-        FunctionCount(b"g", 0, 0, 1, 2),
+        FunctionCount(b"empty", 0, 0, 0, 0, 0),
+        FunctionCount(b"f", 1, 2, 0, 1, 1),
+        FunctionCount(b"g", 0, 0, 1, 2, 2),
     ]
 
 

@@ -218,3 +218,27 @@ def test_a_lost_lease_takes_every_durable_job_and_no_other() -> None:
     ((kind, _),) = desk.send(worker, "WORK_COMPLETE", b"H:q:1", b"")
     assert (kind, desk.dispatcher.finishes) == ("ERROR", [])
     assert desk.grab(worker) == b"foreground"
+
+
+def test_deletions_are_noted_though_no_unique_waits_for_them() -> None:
+    desk = Desk()
+    desk.dispatcher.finished([1])
+    assert desk.dispatcher.finishing == {}
+
+
+def test_jobs_that_ended_while_they_waited_are_passed_over() -> None:
+    desk = Desk()
+    worker = desk.worker()
+    desk.claim(row(1), row(2), row(3))
+    for handle in (b"H:q:1", b"H:q:3"):
+        desk.dispatcher.cancel(handle)
+    assert desk.send(worker, "PRE_SLEEP") == [("NOOP", b"")]
+    desk.dispatcher.closed(worker)
+    assert (desk.dispatcher.unused, desk.f.held) == ([2], [0, 0, 0])
+
+
+def test_a_worker_that_leaves_others_without_jobs_changes_nothing() -> None:
+    desk = Desk()
+    first, second = desk.worker(), desk.worker(sleeping=True)
+    desk.dispatcher.closed(first)
+    assert (desk.replies(second), list(desk.f.workers)) == ([], [second])

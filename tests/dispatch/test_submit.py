@@ -235,3 +235,20 @@ def test_a_handle_prefix_replaces_the_queue_name() -> None:
     desk.store(1)
     assert desk.replies(client) == [("JOB_CREATED", b"P:1")]
     assert (desk.dispatcher.background_id(b"P:1"), desk.dispatcher.background_id(b"H:q:1")) == (1, 1)
+
+
+def test_the_first_job_of_a_function_has_its_id_asked() -> None:
+    desk = Desk()
+    desk.send(desk.connect(), "SUBMIT_JOB_BG", b"new", b"", b"w")
+    assert [function.name for function in desk.dispatcher.unresolved] == [b"new"]
+
+
+def test_a_born_job_that_was_claimed_before_its_answer_came_is_taken_once() -> None:
+    desk = Desk()
+    worker = desk.worker(sleeping=True)
+    desk.send(desk.connect(), "SUBMIT_JOB_BG", b"f", b"", b"w")
+    desk.dispatcher.claimed([], [row(1)])
+    desk.store(1)
+    assert desk.replies(worker) == [("NOOP", b"")]
+    assert [desk.grab(worker), desk.grab(worker)] == [b"w", b"NO_JOB"]
+    assert desk.f.held == [0, 0, 0]

@@ -87,7 +87,7 @@ class Session:
         self._pgconn.nonblocking = 1
         self._pgconn.notice_handler = self._notice
         self._fd = self._pgconn.socket
-        self._loop.add_reader(self._fd, self._readable)
+        self._watch()
         await self.run(_SETTINGS)
         for name, sql in self._statements.items():
             await self._exchange(lambda pgconn, name=name, sql=sql: pgconn.send_prepare(name, sql), writes=False)  # type: ignore[misc]
@@ -185,6 +185,14 @@ class Session:
                     self._on_notify(notify.extra.decode("utf-8", "replace"))
         except psycopg.Error as error:
             self._lose(str(error))
+        if self._waiter is None or not self._waiter.done():
+            # libuv stops watching a socket that has an error after one call (uv__poll_io), though its end is still to be read.
+            self._loop.call_soon(self._watch)
+
+    def _watch(self) -> None:
+        if self._pgconn is not None:
+            self._loop.remove_reader(self._fd)  # uvloop does not know that libuv stopped: adding alone would do nothing
+            self._loop.add_reader(self._fd, self._readable)
 
     def _writable(self) -> None:
         try:

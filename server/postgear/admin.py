@@ -80,17 +80,18 @@ class Admin:
         return {count.name: count for count in self._counts}
 
     async def status(self, _peer: Peer, _words: Sequence[bytes]) -> bytes:
-        """``status``: name, total, running, workers. A job held here but not given out counts as queued."""
+        """``status``: name, total, running, workers. A job held here but not given out counts as queued; those that other
+        servers hold count as running, for only they know."""
         counts = await self._count()
         functions = self._server.dispatcher.functions
         rows: list[tuple[bytes, int, int, int]] = []
         for name in sorted(counts.keys() | functions.keys()):
-            count = counts.get(name) or FunctionCount(name, 0, 0, 0, 0)
-            total = count.high + count.normal + count.low + count.running
-            running = count.running
+            count = counts.get(name) or FunctionCount(name, 0, 0, 0, 0, 0)
+            total = count.high + count.normal + count.low + count.held
+            running = count.held - count.own
             workers = 0
             if (function := functions.get(name)) is not None:
-                running = max(count.running - sum(function.held), 0) + function.running_foreground
+                running += function.running
                 total += sum(function.foreground) + function.running_foreground
                 workers = len(function.workers)
             rows.append((name, total, running, workers))
@@ -102,7 +103,7 @@ class Admin:
         functions = self._server.dispatcher.functions
         rows: list[tuple[bytes, int, int, int, int]] = []
         for name in sorted(counts.keys() | functions.keys()):
-            count = counts.get(name) or FunctionCount(name, 0, 0, 0, 0)
+            count = counts.get(name) or FunctionCount(name, 0, 0, 0, 0, 0)
             queued = [count.high, count.normal, count.low]
             workers = 0
             if (function := functions.get(name)) is not None:

@@ -470,6 +470,8 @@ class Exchange:
             self._promote_at = now + (min(seconds, IDLE_POLL_SECONDS) if seconds is not None else IDLE_POLL_SECONDS)
             if seconds == 0:
                 self._claim_wanted.set()
+        if dispatcher.releases or dispatcher.unused or self._releasing or self._unused:
+            await self.settle()  # or younger jobs would be claimed before those that are on their way back
         lanes = dispatcher.demands(poll=poll)
         if not lanes:
             return

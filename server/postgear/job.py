@@ -222,13 +222,14 @@ class FunctionRow(NamedTuple):
 
 
 class FunctionCount(NamedTuple):
-    """How many durable jobs a function has: queued or scheduled by priority, and held by servers."""
+    """How many durable jobs a function has: queued or scheduled by priority, held by servers, and of these by the asking one."""
 
     name: bytes
     high: int
     normal: int
     low: int
-    running: int
+    held: int
+    own: int
 
 
 class ListedJob(NamedTuple):

@@ -295,7 +295,7 @@ def test_a_worker_completes_its_job_in_its_own_transaction(session: Connection) 
 # -- plans -----------------------------------------------------------------------------------------------------------
 
 STATEMENTS = {
-    "count_jobs": "select * from postgear.count_jobs()",
+    "count_jobs": "select * from postgear.count_jobs(1)",
     "claim_jobs": "select * from postgear.claim_jobs(1, array[1, 2], array[0, 1]::smallint[], array[10, 10], 1000000)",
     "claim_unique": "select * from postgear.claim_unique(1, 1, 'k')",
     "finish_jobs": "select postgear.finish_jobs(1, array[1, 2, 3])",
@@ -315,7 +315,7 @@ STATEMENTS = {
 def test_no_function_reads_the_whole_table(dsn: str, session: Connection) -> None:
     session.execute(
         "insert into postgear.job (function_id, priority, workload, unique_key, run_at, lease)"
-        " select n % 5, n % 3, 'x', case when n % 10 = 0 then convert_to(n::text, 'UTF8') end,"
+        " select 1 + n % 5, n % 3, 'x', case when n % 10 = 0 then convert_to(n::text, 'UTF8') end,"
         " case when n % 50 = 0 then now() + interval '1 hour' end, case when n % 50 = 1 then 1 end"
         " from generate_series(1, 20000) n"
     )

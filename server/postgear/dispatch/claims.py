@@ -32,6 +32,8 @@ class Claims(Workers):
                     if present * 2 <= window and window:  # half a window at a time: a claim of few jobs costs nearly as much
                         lanes.append(Lane(function.id, priority, window - present))
                         function.claiming[priority] += window - present
+                        function.returned[priority] = 0
+                        function.stored_since_claim[priority] = False
             function.assigned_since_claim = 0
             function.missed = 0
         return lanes
@@ -51,7 +53,11 @@ class Claims(Workers):
             function = self.functions_by_id[function_id]
             function.claiming[priority] -= wanted
             count = got.get((function_id, priority), 0)
-            function.backlog[priority] = cut or count >= wanted
+            function.backlog[priority] = (
+                cut or count >= wanted or function.uncommitted[priority] > 0 or function.stored_since_claim[priority]
+            )
+            if function.returned[priority]:
+                self._give_back_younger(function, priority, function.returned[priority])
         self._offer(waking)
         self.serve_waiting()
 

@@ -75,6 +75,8 @@ class Clients(Claims):
                 function.backlog[priority] = True  # jobs after it must not be born claimed, or they would overtake it
             elif position not in batch.joins:
                 function.claiming[priority] += 1
+        if not claim:
+            function.uncommitted[priority] += 1
         if reducer is not None:
             batch.reducers[position] = reducer
         batch.peers.append(peer)
@@ -111,13 +113,17 @@ class Clients(Claims):
         for position, (peer, job_id) in enumerate(zip(batch.peers, ids, strict=True)):
             if batch.claims[position]:
                 self._born(batch, position, job_id, waking)
-            elif job_id > 0:
+            else:
                 function = batch.functions[position]
-                function.backlog[batch.priorities[position]] = True
-                if batch.unique_keys[position]:
-                    function.has_uniques = True
-                if function.sleepers:
-                    self.claim_wanted = True
+                priority = batch.priorities[position]
+                function.uncommitted[priority] -= 1
+                if job_id > 0:
+                    function.backlog[priority] = True
+                    function.stored_since_claim[priority] = True
+                    if batch.unique_keys[position]:
+                        function.has_uniques = True
+                    if function.sleepers:
+                        self.claim_wanted = True
             if peer.closed:
                 continue
             if job_id:
@@ -137,6 +143,8 @@ class Clients(Claims):
         for position, peer in enumerate(batch.peers):
             if batch.claims[position]:
                 self._unclaim(batch, position)
+            else:
+                batch.functions[position].uncommitted[batch.priorities[position]] -= 1
             self.send_store_error(peer, text)
         self._settle(batch)
 

@@ -153,13 +153,24 @@ class Holding(State):
             while queue and excess > 0:
                 job = queue.pop()
                 if job.state is JobState.READY and job.id and not job.listeners:
-                    (self.releases if job.was_given_out else self.unused).append(job.id)
-                    self._end(job)
+                    self._put_back(job)
                     function.backlog[priority] = True
                     excess -= 1
                 elif job.state is JobState.READY:
                     kept.append(job)
             queue.extend(reversed(kept))
+
+    def _give_back_younger(self, function: Function, priority: int, job_id: int) -> None:
+        """Release the held jobs of a lane that came after a job which goes back itself, so that it is claimed before them."""
+        function.backlog[priority] = True
+        function.returned[priority] = min(function.returned[priority] or job_id, job_id)
+        for job in list(function.ready[priority]):
+            if job.state is JobState.READY and job.id > job_id and not job.listeners:
+                self._put_back(job)
+
+    def _put_back(self, job: Job) -> None:
+        (self.releases if job.was_given_out else self.unused).append(job.id)
+        self._end(job)
 
     def held_ids(self) -> list[int]:
         """Return the ids of all claimed jobs in memory."""

@@ -84,9 +84,12 @@ class Function:
         "name",
         "rate",
         "ready",
+        "returned",
+        "uncommitted",
         "running",
         "running_foreground",
         "sleepers",
+        "stored_since_claim",
         "workers",
     )
 
@@ -103,6 +106,9 @@ class Function:
         self.running_foreground = 0
         self.backlog = [True, True, True]
         self.claiming = [0, 0, 0]  # asked for in claims under way
+        self.uncommitted = [0, 0, 0]  # background jobs being stored that were not born claimed: older than any to come
+        self.stored_since_claim = [False, False, False]  # such a job was stored since the last claim was sent
+        self.returned = [0, 0, 0]  # the oldest job that went back since the last claim, by its id; 0: none
         self.has_uniques = True  # the database may have jobs with a unique, so a foreground submit with one looks there
         self.is_submitted_to = False  # in the foreground, since has_uniques was last asked
         self.missed = 0  # grabs since the last claim that found nothing

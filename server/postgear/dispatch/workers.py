@@ -241,6 +241,7 @@ class Workers(Holding):
             self.releases.append(job.id)
             self.progress.pop(job.id, None)
             self._end(job)
+            self._give_back_younger(function, job.priority, job.id)
             return
         if not job.id and not job.listeners and not job.pending_joins:
             self._end(job)

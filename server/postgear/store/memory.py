@@ -286,7 +286,8 @@ class MemoryStore:
             waiting = [job.priority for job in jobs if job.lease is None]
             if jobs or not function.dropped:
                 by_priority = (waiting.count(0), waiting.count(1), waiting.count(2))
-                rows.append(FunctionCount(function.name, *by_priority, len(jobs) - len(waiting)))
+                own = sum(job.lease == self.lease for job in jobs)
+                rows.append(FunctionCount(function.name, *by_priority, len(jobs) - len(waiting), own))
         return rows
 
     async def is_full(self, function_id: int, limit: int) -> bool:

@@ -40,7 +40,7 @@ ASK: Final = {
     b"cancel_job": b"select postgear.cancel_job($1::bigint)",
     b"is_full": b"select postgear.is_full($1::integer, $2::integer)",
     b"job_status": b"select * from postgear.job_status($1::bigint, $2::bytea)",
-    b"count_jobs": b"select * from postgear.count_jobs()",
+    b"count_jobs": b"select * from postgear.count_jobs($1::bigint)",
     b"list_jobs": b"select * from postgear.list_jobs($1::bigint, $2::integer)",
     b"set_limits": b"select postgear.set_limits($1::bytea, $2::integer, $3::integer, $4::integer)",
     b"drop_function": b"select postgear.drop_function($1::bytea)",
@@ -198,11 +198,9 @@ class PostgresStore:
 
     async def count_jobs(self) -> list[FunctionCount]:
         """See ``base.Store``."""
-        result = await self._asking.call(b"count_jobs", writes=False)
+        result = await self._asking.call(b"count_jobs", pack(">q", self.lease), writes=False)
         return [
-            FunctionCount(
-                _bytes(result, row, 0), _int8(result, row, 1), _int8(result, row, 2), _int8(result, row, 3), _int8(result, row, 4)
-            )
+            FunctionCount(_bytes(result, row, 0), *(_int8(result, row, column) for column in range(1, 6)))
             for row in range(result.ntuples)
         ]
 

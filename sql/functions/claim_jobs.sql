@@ -19,8 +19,10 @@ with candidate as materialized (
     cross join lateral (
         select queued.id, queued.workload
         from postgear.job queued
-        where queued.function_id = lane.function_id
-          and queued.priority = lane.priority
+        -- Row comparisons, not equalities: with those the planner may walk the primary key through the whole backlog, for it
+        -- then has the order, too; only job_queued_idx has this one.
+        where (queued.function_id, queued.priority, queued.id) >= (lane.function_id, lane.priority, 0::bigint)
+          and (queued.function_id, queued.priority, queued.id) < (lane.function_id, (lane.priority + 1)::smallint, 0::bigint)
           and queued.lease is null
           and queued.run_at is null
         order by queued.function_id, queued.priority, queued.id

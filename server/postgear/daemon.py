@@ -42,6 +42,8 @@ QUEUED_MAX_BYTES: Final = 128 * 1024 * 1024
 """With so many workload bytes waiting for commits no submitting connection is read."""
 HELD_MAX_MESSAGES: Final = 1000
 """A connection that waits for an answer and goes on sending is not read beyond this."""
+LATE_SECONDS: Final = 0.005
+"""How long the JOB_CREATED of a client that waits for its result may wait for that result: a few jobs' time on a busy server."""
 BIND_RETRY_SECONDS: Final = 0.2
 
 
@@ -88,6 +90,7 @@ class Server:
         self._stop = asyncio.Event()
         self._graceful = False
         self._flush_due = False
+        self._is_late_due = False
         self._paused: set[Connection] = set()
         self._pid_file: Path | None = None
 
@@ -263,11 +266,25 @@ class Server:
                 connection = connections.get(peer)
                 if connection is not None:
                     connection.write(peer)
+        if dispatcher.late and not self._is_late_due:
+            self._is_late_due = True
+            self.loop.call_later(LATE_SECONDS, self._flush_late)
         if self._paused:
             for connection in list(self._paused):
                 if self.may_read(connection.peer, share=0.5):
                     self._paused.discard(connection)
                     connection.resume()
+
+    def _flush_late(self) -> None:
+        """Send what nothing came after."""
+        self._is_late_due = False
+        dispatcher = self.dispatcher
+        late, dispatcher.late = dispatcher.late, []
+        for peer in late:
+            peer.is_late = False
+            if peer.out and not peer.dirty and not peer.closed:
+                peer.is_waiting_client = False  # its jobs take longer: what was late helped nobody
+                self.connections[peer].write(peer)
 
     def may_read(self, peer: Peer, share: float = 1.0) -> bool:
         """Whether more of a connection may be read: not while much of it waits for the database."""

@@ -262,11 +262,17 @@ class Clients(Claims):
         self.jobs[handle] = job
         if key:
             self.uniques[function, key] = job
+        is_only_one = not peer.listening
         job.listeners.append(peer)
         peer.listening[job] = None
         function.foreground[priority] += 1
         function.ready[priority].append(job)
-        self.send(peer, HEADER.pack(RESPONSE_MAGIC, 8, len(handle)) + handle)
+        created = HEADER.pack(RESPONSE_MAGIC, 8, len(handle)) + handle
+        if is_only_one and peer.is_waiting_client:
+            # It does nothing before the result comes, so both go out together: a write here and a wake-up there less.
+            self.send_late(peer, created)
+        else:
+            self.send(peer, created)
         if function.sleepers:
             self._wake(function, 1)
 

@@ -47,7 +47,7 @@ _ERROR_TEXTS: Final = {
 class Dispatcher(Clients):
     """The rules. ``now`` is monotonic seconds, set by the shell before it calls.
 
-    dirty: peers with something in ``out``, to be drained and cleared by the shell.
+    dirty: peers with something in ``out``, to be drained and cleared by the shell; late: those where it may wait a moment.
     submits: batches to be stored, oldest first; the last is still open.
     finishes, releases (given out), unused (never given out): ids for the store.
     requests: what connections wait for. unresolved: functions whose id is not known. progress: newest report by id.

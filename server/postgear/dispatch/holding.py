@@ -98,6 +98,7 @@ class Holding(State):
         self._free_unique(job)
         for listener in job.listeners:
             listener.listening.pop(job, None)
+            listener.is_waiting_client = not listener.listening
         job.listeners = []
 
     def _free_unique(self, job: Job) -> None:
@@ -132,6 +133,7 @@ class Holding(State):
         self._tell(job, encode_response(PacketType.WORK_FAIL, job.handle))
         for listener in job.listeners:
             listener.listening.pop(job, None)
+            listener.is_waiting_client = not listener.listening
         job.listeners = []
         if job.durable_handle is not job.handle:
             self.finishes.append(job.id)  # the database is only asked to cancel by the handle of the row

@@ -33,7 +33,9 @@ class Peer:
         "exceptions",
         "fd",
         "held",
+        "is_late",
         "is_local",
+        "is_waiting_client",
         "jobs",
         "listening",
         "out",
@@ -54,6 +56,8 @@ class Peer:
         self.sleeping = False
         self.out: list[bytes] = []
         self.dirty = False
+        self.is_late = False  # it has something in out that may wait a moment; see State.send_late
+        self.is_waiting_client = False  # it submits one foreground job at a time and waits for each
         self.pending = 0
         self.pending_requests = 0
         self.held: list[Message] | None = None

@@ -44,6 +44,7 @@ class State:
         self.jobs: dict[bytes, Job] = {}
         self.uniques: dict[tuple[Function, bytes], Job] = {}
         self.dirty: list[Peer] = []
+        self.late: list[Peer] = []
         self.submits: deque[SubmitBatch] = deque()
         self.finishes: list[int] = []
         self.finishing: dict[tuple[Function, bytes], int] = {}  # keys of jobs in finishes or being deleted
@@ -107,6 +108,13 @@ class State:
         if not peer.dirty:
             peer.dirty = True
             self.dirty.append(peer)
+
+    def send_late(self, peer: Peer, data: bytes) -> None:
+        """Queue bytes that may wait a moment (the shell's LATE_SECONDS) for others to the same connection."""
+        peer.out.append(data)
+        if not peer.dirty and not peer.is_late:
+            peer.is_late = True
+            self.late.append(peer)
 
     def answered(self, peer: Peer) -> None:
         """End a request of a connection and go on with what it sent since."""

@@ -319,8 +319,10 @@ class Simulation:
         dispatcher = server.dispatcher
         server.requests += dispatcher.requests
         dispatcher.requests = []
-        dirty, dispatcher.dirty = dispatcher.dirty, []
+        dirty, dispatcher.dirty = dispatcher.dirty + dispatcher.late, []
+        dispatcher.late = []
         for peer in dirty:
+            peer.is_late = False
             data = b"".join(peer.out)
             peer.out.clear()
             peer.dirty = False

@@ -330,3 +330,22 @@ def test_the_row_of_a_cancelled_joined_job_is_deleted() -> None:
     desk.store(7)
     desk.dispatcher.cancel(b"H:s:f1")
     assert (desk.dispatcher.finishes, desk.dispatcher.jobs) == ([7], {})
+
+
+def test_a_client_that_waits_gets_its_handle_with_the_result() -> None:
+    desk = Desk()
+    client = desk.connect()
+    client.is_waiting_client = True
+    desk.send(client, "SUBMIT_JOB", b"f", b"", b"x")
+    assert (desk.dispatcher.dirty, desk.dispatcher.late) == ([], [client])
+
+
+def test_the_end_of_its_only_job_makes_a_waiting_client() -> None:
+    desk = Desk()
+    client, worker = desk.connect(), desk.connect()
+    desk.send(worker, "CAN_DO", b"f")
+    desk.send(client, "SUBMIT_JOB", b"f", b"", b"x")
+    desk.send(worker, "GRAB_JOB")
+    assert not client.is_waiting_client
+    desk.send(worker, "WORK_COMPLETE", b"H:s:f1", b"")
+    assert client.is_waiting_client

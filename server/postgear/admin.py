@@ -1,6 +1,7 @@
 """The admin text commands: ``status``, ``workers``, ``show jobs`` and their kin, as gearmand 1.1.20 answers them.
 
-Each command is a coroutine that returns the reply, or an iterator of its parts where it may be long. ``COMMANDS`` is the list.
+Each command is a coroutine that returns the reply; ``show``, whose reply may be long, gives it in parts. ``COMMANDS`` is the list
+of the others.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ from typing import TYPE_CHECKING, Final
 
 from .dispatch.messages import Request
 from .dispatch.peer import Peer
+from .dispatch.workers import leading_integer
 from .errors import StoreError
 from .job import FunctionCount, JobState
 from .wire import admin as text
+from .wire.packet import FUNCTION_MAX_BYTES
 
 if TYPE_CHECKING:
     from .daemon import Server
@@ -43,16 +46,17 @@ class Admin:
         if len(words) > text.MAX_WORDS and words[0].lower() != b"version":
             dispatcher.send(peer, text.too_many_words())
             return
-        command = COMMANDS.get(words[0].lower())
+        name = words[0].lower()
+        command = COMMANDS.get(name)
         try:
-            if command is None:
-                dispatcher.send(peer, text.unknown_command(words[0]))
-            elif words[0].lower() == b"show":
+            if name == b"show":
                 async for part in self._show(words):
                     dispatcher.send(peer, part)
                     await self._server.drained(peer)
-            else:
+            elif command is not None:
                 dispatcher.send(peer, await command(self, peer, words))
+            else:
+                dispatcher.send(peer, text.unknown_command(words[0]))
         except StoreError as error:
             dispatcher.send(peer, text.store_error(str(error)))
 
@@ -149,10 +153,6 @@ class Admin:
                 yield b"".join(b"%b%d\t%d\t0\t1\n" % (prefix, each.id, each.attempt - each.running) for each in page)
         yield text.END
 
-    async def show(self, _peer: Peer, words: Sequence[bytes]) -> bytes:
-        """``show``: sent in parts by ``serve``."""
-        return b"".join([part async for part in self._show(words)])
-
     async def cancel(self, _peer: Peer, words: Sequence[bytes]) -> bytes:
         """``cancel job HANDLE``."""
         if len(words) < 3:
@@ -160,16 +160,17 @@ class Admin:
         if words[1].lower() != b"job":
             return text.UNKNOWN_CANCEL
         dispatcher = self._server.dispatcher
-        job_id = dispatcher.background_id(words[2])
-        found = dispatcher.cancel(words[2])
-        if job_id:
+        found = False
+        if job_id := dispatcher.background_id(words[2]):
+            # The database first: a job forgotten here whose row stays would be nobody's.
             await self._server.exchange.settle()
-            found = await self._server.exchange.store.cancel_job(job_id) or found
+            found = await self._server.exchange.store.cancel_job(job_id)
+        found = dispatcher.cancel(words[2]) or found
         return text.OK if found else text.UNKNOWN_JOB
 
     async def create(self, _peer: Peer, words: Sequence[bytes]) -> bytes:
         """``create function NAME``."""
-        if len(words) != 3 or words[1].lower() != b"function" or len(words[2]) > 512:
+        if len(words) != 3 or words[1].lower() != b"function" or len(words[2]) > FUNCTION_MAX_BYTES:
             return text.incomplete(words[0])
         rows = await self._server.exchange.store.ensure_functions([words[2]])
         self._server.dispatcher.function(words[2])
@@ -196,7 +197,7 @@ class Admin:
         """``maxqueue NAME [LIMIT]`` or ``maxqueue NAME HIGH NORMAL LOW``; no or 0: no limit. OK also for an unknown function."""
         if len(words) < 2:
             return text.incomplete(words[0])
-        numbers = [int(word) if word.lstrip(b"-").isdigit() else 0 for word in words[2:5]]
+        numbers = [leading_integer(word) for word in words[2:5]]
         if len(numbers) <= 1:
             numbers = (numbers or [0]) * 3
         high, normal, low = [*numbers, 0, 0][:3]
@@ -222,7 +223,6 @@ COMMANDS: Final[dict[bytes, Command]] = {
     b"status": Admin.status,
     b"prioritystatus": Admin.prioritystatus,
     b"workers": Admin.workers,
-    b"show": Admin.show,
     b"cancel": Admin.cancel,
     b"create": Admin.create,
     b"drop": Admin.drop,

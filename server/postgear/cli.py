@@ -151,7 +151,11 @@ def _serve(arguments: argparse.Namespace) -> int:
     from postgear import daemon
 
     flags = {each.name: getattr(arguments, each.name) for each in fields(Config)}
-    code: int = daemon.run(load(flags, os.environ, arguments.config))
+
+    def read() -> Config:
+        return load(flags, os.environ, arguments.config)
+
+    code: int = daemon.run(read(), read)
     return code
 
 

@@ -232,7 +232,7 @@ class Config:
         parse.choice(*LOG_LEVELS),
         "one of " + ", ".join(LOG_LEVELS),
         about="The least severe events that are logged.",
-        reason="INFO is what an operator acts on or wants to know; DEBUG shows packets.",
+        reason="INFO is what an operator acts on or wants to know; DEBUG adds what helps to find a fault.",
     )
     log_format: str = _setting(
         "text",

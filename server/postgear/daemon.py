@@ -13,6 +13,8 @@ import pwd
 import resource
 import signal
 import socket
+from collections.abc import Callable
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -40,23 +42,43 @@ PENDING_MAX_JOBS: Final = 10_000
 """A connection with so many unanswered submits is not read until half are answered; two batches keep the database busy."""
 QUEUED_MAX_BYTES: Final = 128 * 1024 * 1024
 """With so many workload bytes waiting for commits no submitting connection is read."""
-HELD_MAX_MESSAGES: Final = 1000
-"""A connection that waits for an answer and goes on sending is not read beyond this."""
 LATE_SECONDS: Final = 0.005
 """How long the JOB_CREATED of a client that waits for its result may wait for that result: a few jobs' time on a busy server."""
+RELOADABLE: Final = frozenset(
+    (
+        "round_robin",
+        "worker_wakeup",
+        "job_retries",
+        "exceptions",
+        "remote_shutdown",
+        "max_packet_bytes",
+        "output_buffer_bytes",
+        "drain_seconds",
+        "keepalive",
+        "keepalive_idle_seconds",
+        "keepalive_interval_seconds",
+        "keepalive_count",
+        "log_level",
+        "log_format",
+    )
+)
+"""What SIGHUP changes: for new connections where it concerns connections. The rest needs a restart."""
 BIND_RETRY_SECONDS: Final = 0.2
 
 
-def run(config: Config) -> int:
-    """Serve until told to stop; returns the exit code. Raises PostgearError when it cannot start."""
+def run(config: Config, read: Callable[[], Config] | None = None) -> int:
+    """Serve until told to stop; returns the exit code. Raises PostgearError when it cannot start.
+
+    read: reads the configuration again, for SIGHUP.
+    """
     logs.configure(config.log_level, config.log_format, config.log_file)
     if config.file_descriptors:
         _limit_files(config.file_descriptors)
-    return uvloop.run(_serve(config))
+    return uvloop.run(_serve(config, read))
 
 
-async def _serve(config: Config) -> int:
-    server = Server(config)
+async def _serve(config: Config, read: Callable[[], Config] | None) -> int:
+    server = Server(config, read)
     try:
         return await server.serve()
     finally:
@@ -66,21 +88,12 @@ async def _serve(config: Config) -> int:
 class Server:
     """One running server."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, read: Callable[[], Config] | None = None) -> None:
         self.config = config
+        self._read = read
         self.version = __version__
         self.loop = asyncio.get_running_loop()
-        self.dispatcher = Dispatcher(
-            Settings(
-                server_name=config.name,
-                version=__version__,
-                handle_prefix=config.handle_prefix,
-                round_robin=config.round_robin,
-                worker_wakeup=config.worker_wakeup,
-                job_retries=config.job_retries,
-                exceptions=config.exceptions,
-            )
-        )
+        self.dispatcher = Dispatcher(_settings(config))
         self.admin = Admin(self)
         self.connections: dict[Peer, Connection] = {}
         self.exchange: Exchange
@@ -212,8 +225,20 @@ class Server:
         await store.register_server(self.config.name, addresses, os.getpid(), __version__, self.config.lease_seconds)
 
     def _reload(self) -> None:
+        """Open the log file anew, and take those settings that need no restart."""
         logs.reopen()
-        event(log, logging.INFO, "log reopened")
+        try:
+            config = self._read() if self._read is not None else self.config
+        except ConfigError as error:
+            event(log, logging.ERROR, "configuration not reloaded", reason=error)
+            return
+        changed = {each.name for each in fields(Config) if getattr(config, each.name) != getattr(self.config, each.name)}
+        self.config = replace(self.config, **{name: getattr(config, name) for name in changed & RELOADABLE})
+        self.dispatcher.settings = _settings(self.config)
+        logs.configure(self.config.log_level, self.config.log_format, self.config.log_file)
+        event(log, logging.INFO, "reloaded", changed=",".join(sorted(changed & RELOADABLE)) or "nothing")
+        if changed - RELOADABLE:
+            event(log, logging.WARNING, "settings that need a restart", changed=",".join(sorted(changed - RELOADABLE)))
 
     async def _drain(self) -> None:
         """Let acknowledgements out and workers finish, within ``drain_seconds``; a graceful stop waits as long as it takes."""
@@ -228,6 +253,9 @@ class Server:
             await asyncio.sleep(0.05)  # another signal may end the patience
         dispatcher.drain()
         self.changed()
+        for connection in self.connections.values():
+            if not connection.peer.jobs:
+                connection.stop_reading()  # or it might submit without end
         deadline = self.loop.time() + self.config.drain_seconds
         while self.loop.time() < deadline and (dispatcher.is_running or not self.exchange.is_settled):
             await asyncio.sleep(0.02)
@@ -288,7 +316,7 @@ class Server:
 
     def may_read(self, peer: Peer, share: float = 1.0) -> bool:
         """Whether more of a connection may be read: not while much of it waits for the database."""
-        if peer.pending >= PENDING_MAX_JOBS * share or (peer.held and len(peer.held) >= HELD_MAX_MESSAGES * share):
+        if peer.pending >= PENDING_MAX_JOBS * share or peer.held:
             return False
         if peer.pending:
             return sum(batch.size_bytes for batch in self.dispatcher.submits) < QUEUED_MAX_BYTES
@@ -354,7 +382,7 @@ class Connection(asyncio.Protocol):
         server.dispatcher.now = server.loop.time()
         server.dispatcher.receive(self.peer, messages)
         if (self.peer.pending or self.peer.held) and not server.may_read(self.peer):
-            self._pause()
+            self.stop_reading()
             server.pause(self)
         server.flush()
 
@@ -368,7 +396,7 @@ class Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """The peer reads slowly: do not read from it either. Part of asyncio.Protocol."""
         self.writable.clear()
-        self._pause()
+        self.stop_reading()
 
     def resume_writing(self) -> None:
         """Part of asyncio.Protocol."""
@@ -382,7 +410,8 @@ class Connection(asyncio.Protocol):
             self._reading = True
             self.transport.resume_reading()
 
-    def _pause(self) -> None:
+    def stop_reading(self) -> None:
+        """Read no more until ``resume``."""
         if self._reading and not self.transport.is_closing():
             self._reading = False
             self.transport.pause_reading()
@@ -393,13 +422,24 @@ class Connection(asyncio.Protocol):
         transport = self.transport
         if transport.is_closing():
             return
+        unsent = transport.get_write_buffer_size()  # before this write: a single packet may be of any size
         transport.write(out[0] if len(out) == 1 else b"".join(out))
-        unsent = transport.get_write_buffer_size()
         if unsent > self.server.config.output_buffer_bytes:
             event(log, logging.WARNING, "slow reader dropped", address=peer.address, fd=peer.fd, unsent_bytes=unsent)
             transport.abort()
         elif peer.closing:
             transport.close()
+
+
+def _settings(config: Config) -> Settings:
+    return Settings(
+        server_name=config.name,
+        handle_prefix=config.handle_prefix,
+        round_robin=config.round_robin,
+        worker_wakeup=config.worker_wakeup,
+        job_retries=config.job_retries,
+        exceptions=config.exceptions,
+    )
 
 
 def _limit_files(count: int) -> None:

@@ -35,10 +35,14 @@ POLL_SHARE: Final = 20
 FINISH_PAUSE_SECONDS: Final = 0.02
 """Between two deletes of finished jobs: workers do not wait for them, and fewer, larger ones cost less."""
 FINISH_RETRY_SECONDS: Final = 0.2
+SETTLE_SECONDS: Final = 10.0
+"""How long a question waits for finishes to be stored before it is answered with an error."""
 RENEW_SECONDS: Final = 1.0
 REAP_SECONDS: Final = 0.5
 PROGRESS_SECONDS: Final = 1.0
 BACKOFF_SECONDS: Final = (0.05, 2.0)
+RECONNECT_SECONDS: Final = 3.0
+"""After the database was away for all, the first server to be back gives the others this long before it takes them for dead."""
 LEASE_MARGIN: Final = 0.75
 """A server that could not renew for this part of its lease stops giving out background jobs: before others may take them."""
 
@@ -83,6 +87,7 @@ class Exchange:
         self._sleeping = False
         self._promote_at = 0.0
         self._renewed_at = 0.0
+        self._reap_at = 0.0
         self._running: set[asyncio.Task[None]] = set()
         self.fatal: asyncio.Future[None] = self._loop.create_future()
 
@@ -97,8 +102,9 @@ class Exchange:
         """Connect, or begin to try; start the loops. Raises SchemaError at once, for waiting would not help."""
         try:
             await self._connect()
-        except StoreUnavailable as error:
+        except (StoreUnavailable, StoreInDoubt) as error:
             event(log, logging.WARNING, "database away, retrying", reason=error)
+            self.store.close()
         for loop in (
             self._reconnect(),
             self._submit_loop(),
@@ -138,7 +144,7 @@ class Exchange:
         self._finish_wanted.set()
         self._finish_urgent.set()
         try:
-            await asyncio.wait_for(settled, self._submit_timeout_seconds)
+            await asyncio.wait_for(settled, SETTLE_SECONDS)
         except TimeoutError:
             raise StoreUnavailable("the database does not answer") from None
 
@@ -195,6 +201,7 @@ class Exchange:
             self.store.close()
 
     async def _connect(self) -> None:
+        asked_at = self._loop.time()
         await self.store.connect()
         dispatcher = self.dispatcher
         if self.store.lease and await self.store.renew_lease(sleeping=False):
@@ -203,6 +210,7 @@ class Exchange:
                 releases.clear()
             held = dispatcher.held_ids() + dispatcher.finishes + self._finishing
             dispatcher.drop_held(await self.store.release_others(held))
+            self._reap_at = self._loop.time() + RECONNECT_SECONDS
         else:
             if self.store.lease:
                 event(log, logging.WARNING, "lease lost", lease=self.store.lease)
@@ -216,8 +224,8 @@ class Exchange:
         if not self.store.is_open:
             raise StoreUnavailable("a database connection broke again at once")  # its loss was not announced: we are not up
         self._sleeping = False
-        self._renewed_at = self._loop.time()
-        self._awake_until = self._renewed_at + AWAKE_SECONDS
+        self._renewed_at = asked_at
+        self._awake_until = self._loop.time() + AWAKE_SECONDS
         self._promote_at = 0.0
         dispatcher.suspended = False
         dispatcher.store_is_up = True
@@ -250,13 +258,14 @@ class Exchange:
             await asyncio.sleep(RENEW_SECONDS)
             if not self._up.is_set():
                 continue
+            asked_at = self._loop.time()  # the row is stamped after this, so it is believed for no longer than the database does
             try:
                 alive = await self.store.renew_lease(sleeping=self._sleeping)
             except StoreError as error:
                 event(log, logging.WARNING, "lease not renewed", reason=error)
                 continue
             if alive:
-                self._renewed_at = self._loop.time()
+                self._renewed_at = asked_at
                 self.dispatcher.ask_for_uniques()
                 if self.dispatcher.unresolved:
                     self._claim_wanted.set()
@@ -270,7 +279,7 @@ class Exchange:
     async def _reap_loop(self) -> None:
         while True:
             await asyncio.sleep(REAP_SECONDS * random.uniform(0.8, 1.0))
-            if not self._up.is_set():
+            if not self._up.is_set() or self._loop.time() < self._reap_at:
                 continue
             try:
                 reaped = await self.store.reap_leases()
@@ -291,6 +300,7 @@ class Exchange:
             if now - self._renewed_at > self._lease_seconds * LEASE_MARGIN and not self.dispatcher.suspended:
                 event(log, logging.WARNING, "lease in doubt, background jobs held back")
                 self.dispatcher.suspended = True
+                self._lost()  # the database does not answer; whoever waits for it is told, and it is looked for anew
             self.dispatcher.tick()
             if self.dispatcher.progress and now >= progress_at and self._up.is_set():
                 progress_at = now + PROGRESS_SECONDS
@@ -490,6 +500,15 @@ class Exchange:
 
     async def _serve(self, request: Request) -> None:
         """Answer a connection that waits. A database that is away gets an error sent, not silence."""
+        try:
+            await self._answer(request)
+        except Exception as error:  # a bug of ours must not end the server, nor leave the connection waiting
+            event(log, logging.ERROR, "request failed", kind=request.kind.value, exception=error)
+            self.dispatcher.send_store_error(request.peer, "internal error, see the server's log")
+        self.dispatcher.answered(request.peer)
+        self._changed()
+
+    async def _answer(self, request: Request) -> None:
         dispatcher = self.dispatcher
         if request.kind is RequestKind.ADMIN:
             await self._serve_admin(request)
@@ -508,8 +527,6 @@ class Exchange:
                     dispatcher.send_status_unique(request.peer, unique, status, 0)
             except StoreError as error:
                 dispatcher.send_store_error(request.peer, str(error))
-        dispatcher.answered(request.peer)
-        self._changed()
 
     async def _join(self, request: Request) -> None:
         assert request.function is not None

@@ -1,6 +1,6 @@
 """The schema ``postgear``: create it, upgrade it, tell its version.
 
-Tables, types and indexes belong to the migrations (Alembic); functions, views and grants to the files of ``sql/``, which
+Tables, types and indexes belong to the migrations (Alembic); functions and views to the files of ``sql/``, which
 are applied anew after each upgrade, in the same transaction. This is not the place for queries: ``store`` has those.
 
 Alembic and SQLAlchemy are imported only where something is changed, so that a server that only checks starts fast.
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 VERSION: Final = "0001"
 """The revision this release works with: Alembic's head, known without importing Alembic."""
 
-_SQL_FILES: Final = ("functions/*.sql", "views.sql", "grants.sql")
+_SQL_FILES: Final = ("functions/*.sql", "views.sql")
 """What is applied after the migrations, in this order, under ``sql/``."""
 
 _LOCK_KEY: Final = 0x706F737467656172

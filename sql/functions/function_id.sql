@@ -8,15 +8,12 @@ as $$
 declare
     found_id integer;
 begin
-    loop
-        select id into found_id from postgear.function where name = function_name and not dropped;
-        if found then
-            return found_id;
-        end if;
+    select id into found_id from postgear.function where name = function_name and not dropped;
+    if not found then
         insert into postgear.function (name) values (function_name)
         on conflict (name) do update set dropped = false
         returning id into found_id;
-        return found_id;
-    end loop;
+    end if;
+    return found_id;
 end
 $$;

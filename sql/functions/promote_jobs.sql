@@ -20,9 +20,10 @@ begin
         order by run_at limit 1000
         for update skip locked
     );
-    if found then
-        perform postgear.wake_servers();
+    if not found then
+        return 0.1;  -- others are at the due ones
     end if;
+    perform postgear.wake_servers();
     select greatest(extract(epoch from run_at - clock_timestamp()), 0) into seconds
     from postgear.job where run_at is not null order by run_at limit 1;
     return seconds;

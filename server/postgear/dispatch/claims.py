@@ -35,7 +35,7 @@ class Claims(Workers):
                         function.returned[priority] = 0
                         function.stored_since_claim[priority] = False
             function.assigned_since_claim = 0
-            function.missed = 0
+            function.missed = False
         return lanes
 
     def claimed(self, lanes: Sequence[Lane], jobs: Sequence[ClaimedJob], *, cut: bool = False) -> None:
@@ -114,6 +114,7 @@ class Claims(Workers):
 
     def forget_function(self, function: Function) -> None:
         """Forget a dropped function, unless jobs of it are on their way; the next use of its name starts anew."""
-        if not any(function.claiming):
+        in_use = function.workers or function.running or any(function.foreground)
+        if not in_use and not any(function.claiming) and not any(function.uncommitted):
             self.functions.pop(function.name, None)
             self.functions_by_id.pop(function.id, None)

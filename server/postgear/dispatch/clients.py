@@ -219,7 +219,7 @@ class Clients(Claims):
                 return
             function.is_submitted_to = True
         concerns_store = (key and function.has_uniques) or function.limits[priority] is not None
-        if concerns_store and function.id and self.store_is_up and not self.suspended:
+        if concerns_store and self.store_is_up and not self.suspended:
             self._ask(RequestKind.JOIN, peer, function, name, key, workload, reducer or b"", number=priority)
             return
         self._add_foreground(peer, function, priority, key, workload, reducer)
@@ -232,9 +232,9 @@ class Clients(Claims):
 
     def joined(self, request: Request, found: JoinedJob | None, *, is_full: bool = False) -> None:
         """Go on with a foreground submit that may join a durable job. *is_full*: there is no room for another."""
-        peer, function, priority = request.peer, request.function, request.number
-        assert function is not None
-        _name, key, workload, reducer = request.arguments
+        peer, priority = request.peer, request.number
+        name, key, workload, reducer = request.arguments
+        function = self.function(name)  # it may have been dropped meanwhile, and begins anew
         if found is not None and found.is_claimed:
             self._add_claimed(function, found.priority, found.id, found.attempt, key, found.reducer, found.workload)
         job = self.uniques.get((function, key))  # not always the one found: another client may have been quicker

@@ -13,7 +13,6 @@ Source of behaviour where PROTOCOL is silent: gearmand 1.1.20 and 2.0, seen on t
 
 from __future__ import annotations
 
-import heapq
 import logging
 from collections.abc import Sequence
 from typing import Final
@@ -24,7 +23,6 @@ from postgear.dispatch.messages import RequestKind, Settings
 from postgear.dispatch.peer import Peer
 from postgear.dispatch.state import Handler
 from postgear.dispatch.workers import leading_integer
-from postgear.job import JobState
 from postgear.wire import connection as wire
 from postgear.wire.packet import PacketType, encode_response
 
@@ -63,7 +61,7 @@ class Dispatcher(Clients):
         peer.closed = True
         peer.held = None
         self.peers.pop(peer, None)
-        self.waiting.pop(peer, None)
+        self._wait_no_more(peer)
         for job in reversed(list(peer.jobs.values())):  # each goes to the front, so the oldest last
             self._lose(job)
         for function in list(peer.abilities):
@@ -76,11 +74,9 @@ class Dispatcher(Clients):
     def tick(self) -> None:
         """Do what time asks for; called every TICK_SECONDS."""
         self._ticks += 1
-        while self._deadlines and self._deadlines[0][0] <= self.now:
-            _deadline, _sequence, job, peer, attempt = heapq.heappop(self._deadlines)
-            if job.state is JobState.RUNNING and job.owner is peer and job.attempt == attempt:
-                log_job(logging.INFO, "job timed out", job)
-                self._lose(job)
+        for job in [job for job, deadline in self.timed.items() if deadline <= self.now]:
+            log_job(logging.INFO, "job timed out", job)
+            self._lose(job)
         self.serve_waiting()
         review = self._ticks % REVIEW_TICKS == 0
         for function in self.functions.values():

@@ -90,6 +90,7 @@ class Holding(State):
         else:
             function.foreground[job.priority] -= 1
         job.move(JobEvent.END)
+        self.timed.pop(job, None)
         job.owner = None
         job.workload = b""
         self.jobs.pop(job.handle, None)

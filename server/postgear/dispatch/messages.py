@@ -13,7 +13,6 @@ class Settings(NamedTuple):
     """What the configuration says to the Dispatcher; see ``config.Config`` for meaning and reasons."""
 
     server_name: str = "localhost"
-    version: str = ""
     handle_prefix: str | None = None
     round_robin: bool = False
     worker_wakeup: int = 0

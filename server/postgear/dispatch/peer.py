@@ -94,6 +94,7 @@ class Function:
         "running_foreground",
         "sleepers",
         "stored_since_claim",
+        "waiting",
         "workers",
     )
 
@@ -115,7 +116,8 @@ class Function:
         self.returned = [0, 0, 0]  # the oldest job that went back since the last claim, by its id; 0: none
         self.has_uniques = True  # the database may have jobs with a unique, so a foreground submit with one looks there
         self.is_submitted_to = False  # in the foreground, since has_uniques was last asked
-        self.missed = 0  # grabs since the last claim that found nothing
+        self.missed = False  # a worker found nothing since the last claim, and may not sleep but ask again
+        self.waiting = 0  # workers whose grab waits for a claim
         self.assigned = 0  # background jobs given out since the last tick
         self.assigned_since_claim = 0
         self.assigned_since_review = 0
@@ -131,4 +133,4 @@ class Function:
         The second term doubles the window with each claim while the workers keep up, until the rate is known.
         """
         drained = max(int(self.rate * CLAIM_AHEAD_SECONDS), 2 * self.assigned_since_claim)
-        return min(len(self.sleepers) + self.missed + drained, WINDOW_MAX_JOBS)
+        return min(len(self.sleepers) + self.waiting + self.missed + drained, WINDOW_MAX_JOBS)

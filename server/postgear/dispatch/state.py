@@ -59,11 +59,11 @@ class State:
         self.draining = False  # no job is given out any more
         self.claims_stopped = False  # no background job is taken from the database any more
         self.suspended = False  # the lease is in doubt: no background job is given out
-        self._deadlines: list[tuple[float, int, Job, Peer, int]] = []
+        self.timed: dict[Job, float] = {}  # running jobs whose worker set a timeout, and when it ends
         self._sequence = 0
         self._ticks = 0
         # The f keeps them apart from background handles where server and queue have the same name.
-        self._foreground_prefix = f"{settings.handle_prefix or 'H'}:{settings.server_name}:f".encode()
+        self._foreground_prefix = f"{settings.handle_prefix or 'H:' + settings.server_name}:f".encode()
         self.background_prefix = b"H:?:"
         self._queue_prefix = b"H:?:"
         self._handlers: dict[int, Handler] = {}  # by message kind; filled by ``Dispatcher``

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import logging
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -81,10 +80,14 @@ class Workers(Holding):
         elif self._may_find(peer.abilities):
             # gearmand says NO_JOB only when there is none, and some workers then wait for long: ask the database first.
             self.waiting[peer] = packet_type
+            for function in peer.abilities:
+                function.waiting += 1
             peer.pending += 1
             peer.pending_requests += 1
             self.claim_wanted = True
         else:
+            for function in peer.abilities:
+                function.missed = True
             self.send(peer, NO_JOB)
 
     def _next_job(self, peer: Peer) -> Job | None:
@@ -111,10 +114,6 @@ class Workers(Holding):
                     return job
             if self._may_find(functions, priority):
                 break  # not a job of lower priority while the database may have one of this
-        for function in functions:
-            function.missed += 1
-            if True in function.backlog:
-                self.claim_wanted = True
         return None
 
     def _may_find(self, functions: Iterable[Function], priority: int | None = None) -> bool:
@@ -136,8 +135,13 @@ class Workers(Holding):
                 continue
             else:
                 self.send(peer, NO_JOB)
-            del self.waiting[peer]
+            self._wait_no_more(peer)
             self.answered(peer)
+
+    def _wait_no_more(self, peer: Peer) -> None:
+        if self.waiting.pop(peer, None) is not None:
+            for function in peer.abilities:
+                function.waiting -= 1
 
     def _assign(self, peer: Peer, job: Job) -> None:
         function = job.function
@@ -165,8 +169,7 @@ class Workers(Holding):
                 **{other: value for other, value in peer.abilities.items() if other is not function},
             }
         if timeout:
-            self._sequence += 1
-            heapq.heappush(self._deadlines, (self.now + timeout, self._sequence, job, peer, job.attempt))
+            self.timed[job] = self.now + timeout
 
     def _send_assign(self, peer: Peer, packet_type: PacketType, job: Job) -> None:
         if packet_type is PacketType.GRAB_JOB:
@@ -247,6 +250,7 @@ class Workers(Holding):
             self._end(job)
             return
         job.move(JobEvent.LOSE)
+        self.timed.pop(job, None)
         if job.owner is not None:
             job.owner.jobs.pop(job.handle, None)
         job.owner = None

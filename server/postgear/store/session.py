@@ -31,7 +31,12 @@ _SETTINGS = (
     # Our statements have one good plan each, by index, whatever the statistics of a table that is empty one moment and has
     # millions of rows the next. Planning anew for each call took a fifth of a submit.
     b"select set_config('plan_cache_mode', 'force_generic_plan', false), set_config('enable_seqscan', 'off', false),"
-    b" set_config('enable_bitmapscan', 'off', false), set_config('jit', 'off', false)"
+    b" set_config('enable_bitmapscan', 'off', false), set_config('jit', 'off', false),"
+    # What a role may carry and the functions must not meet: other names first, limits, other isolation, unsafe commits.
+    b" set_config('search_path', 'pg_catalog, pg_temp', false), set_config('statement_timeout', '0', false),"
+    b" set_config('lock_timeout', '0', false), set_config('default_transaction_isolation', 'read committed', false),"
+    b" set_config('synchronous_commit', case current_setting('synchronous_commit') when 'off' then 'on'"
+    b" else current_setting('synchronous_commit') end, false)"
 )
 
 
@@ -77,6 +82,9 @@ class Session:
                     application_name=self._application_name,
                     target_session_attrs="read-write",
                     tcp_user_timeout=10_000,
+                    keepalives_idle=5,
+                    keepalives_interval=2,
+                    keepalives_count=3,
                 ),
                 CONNECT_SECONDS * 2,
             )

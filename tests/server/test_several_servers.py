@@ -75,10 +75,7 @@ def test_the_same_unique_here_and_there_is_one_job(runs: bool, servers: Pair, co
     assert count(dsn) == 1
 
 
-FIRST_USE = pytest.mark.xfail(reason="the first use of a function at a server does not look for durable jobs", strict=False)
-
-
-@pytest.mark.parametrize("known", [True, pytest.param(False, marks=FIRST_USE)])
+@pytest.mark.parametrize("known", [True, False])
 def test_a_foreground_client_joins_a_job_that_was_queued_elsewhere(
     known: bool, servers: Pair, connect_to: ConnectTo, dsn: str
 ) -> None:

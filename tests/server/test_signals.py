@@ -91,9 +91,9 @@ def test_a_stopping_server_gives_no_job_out(start_server: Start, connect_to: Con
     busy.can_do(b"f")
     handle = client.submit("SUBMIT_JOB_BG", b"f", b"", b"")
     busy.grab()
+    client.submit("SUBMIT_JOB_BG", b"f", b"", b"")
     server.process.send_signal(signal.SIGTERM)
     server.wait_for_log("stopping")
-    client.submit("SUBMIT_JOB_BG", b"f", b"", b"")
 
     busy.send("GRAB_JOB")
     busy.expect("NO_JOB")
@@ -157,12 +157,12 @@ def test_sighup_reopens_the_log_file(dsn: str, tmp_path: Path) -> None:
         log.rename(moved)
         server.process.send_signal(signal.SIGHUP)
 
-        wait_for(lambda: log.exists() and "log reopened" in log.read_text(), "a line in the new file")
+        wait_for(lambda: log.exists() and "reloaded" in log.read_text(), "a line in the new file")
         assert server.listens()
         server.process.terminate()
         assert server.process.wait(STOP_SECONDS) == 0
         assert "stopped" in log.read_text()
-        assert "log reopened" not in moved.read_text()
+        assert "reloaded" not in moved.read_text()
         assert server.log() == ""
     finally:
         server.process.kill()

@@ -257,7 +257,7 @@ class Workers(Holding):
         job.numerator = job.denominator = 0
         function.running -= 1
         if job.id:
-            # A foreground client waits for it here, so it stays; its row learns of the attempt if this server dies.
+            # A foreground client waits for it here, so it stays; its row does not learn of this attempt.
             job.attempt += 1
             function.held[job.priority] += 1
         else:

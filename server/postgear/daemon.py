@@ -126,6 +126,7 @@ class Server:
             self.dispatcher,
             lambda on_notify, on_lost: PostgresStore(dsn, config.name, on_notify, on_lost),
             self.changed,
+            self.flush,
             self.admin.serve,
             register=self._register,
             submit_timeout_seconds=config.submit_timeout_seconds,

@@ -1,4 +1,4 @@
-"""Carry jobs between the Dispatcher and the store: the loops that submit, finish, claim and keep the lease.
+"""Carry jobs between the Dispatcher and the store: the loops that finish, claim and keep the lease (submits: ``submits``).
 
 Each loop has at most one statement under way; what gathers meanwhile is its next batch (group commit without a delay).
 While the database is away all of them wait for ``_reconnect``, which first settles with the database what this server holds.
@@ -19,6 +19,7 @@ from .errors import SchemaError, StoreError, StoreInDoubt, StoreUnavailable
 from .job import SubmitBatch
 from .logs import event
 from .store.postgres import PostgresStore
+from .submits import Submits
 
 log = logging.getLogger("postgear.exchange")
 
@@ -48,13 +49,16 @@ LEASE_MARGIN: Final = 0.75
 
 
 class Exchange:
-    """The loops. ``changed`` is called after each change of the Dispatcher, so that the shell sends what is in ``out``."""
+    """The loops. ``changed`` is called after each change of the Dispatcher, so that the shell sends what is in ``out``; ``flush``
+    sends it at once, where somebody waits for it.
+    """
 
     def __init__(
         self,
         dispatcher: Dispatcher,
         make_store: Callable[[Callable[[str], None], Callable[[], None]], PostgresStore],
         changed: Callable[[], None],
+        flush: Callable[[], None],
         serve_admin: Callable[[Request], Awaitable[None]],
         *,
         register: Callable[[PostgresStore], Awaitable[None]],
@@ -67,12 +71,10 @@ class Exchange:
         self._changed = changed
         self._serve_admin = serve_admin
         self._register = register
-        self._submit_timeout_seconds = submit_timeout_seconds
         self._lease_seconds = lease_seconds
         self._up = asyncio.Event()
         self._down = asyncio.Event()
         self._down.set()
-        self._submit_wanted = asyncio.Event()
         self._finish_wanted = asyncio.Event()
         self._finish_urgent = asyncio.Event()
         self._claim_wanted = asyncio.Event()
@@ -81,8 +83,6 @@ class Exchange:
         self._finishing: list[int] = []  # taken from the Dispatcher, not yet committed
         self._releasing: list[int] = []
         self._unused: list[int] = []
-        self._in_flight = 0  # submits
-        self._resolving = asyncio.Lock()
         self._awake_until = 0.0
         self._sleeping = False
         self._promote_at = 0.0
@@ -90,6 +90,17 @@ class Exchange:
         self._reap_at = 0.0
         self._running: set[asyncio.Task[None]] = set()
         self.fatal: asyncio.Future[None] = self._loop.create_future()
+        self._submits = Submits(
+            dispatcher,
+            self.store,
+            self._up,
+            timeout_seconds=submit_timeout_seconds,
+            settle=self.settle,
+            spawn=self._spawn,
+            stored=self._stored,
+            flush=flush,
+            fatal=self._fail,
+        )
 
     # -- for the shell -------------------------------------------------------------------------------------------
 
@@ -107,7 +118,6 @@ class Exchange:
             self.store.close()
         for loop in (
             self._reconnect(),
-            self._submit_loop(),
             self._finish_loop(),
             self._claim_loop(),
             self._lease_loop(),
@@ -119,8 +129,7 @@ class Exchange:
     def kick(self) -> None:
         """Look at what the Dispatcher has for the store; called after each of its events."""
         dispatcher = self.dispatcher
-        if dispatcher.submits:
-            self._submit_wanted.set()
+        self._submits.kick()
         if dispatcher.finishes or dispatcher.releases or dispatcher.unused:
             self._finish_wanted.set()
         if dispatcher.claim_wanted:
@@ -152,8 +161,8 @@ class Exchange:
     def is_settled(self) -> bool:
         """Whether no submit, finish or release is waiting or under way."""
         dispatcher = self.dispatcher
-        waiting = dispatcher.submits or dispatcher.finishes or dispatcher.releases or dispatcher.unused
-        return not waiting and not self._in_flight and not self._is_finishing
+        waiting = dispatcher.finishes or dispatcher.releases or dispatcher.unused
+        return self._submits.is_idle and not waiting and not self._is_finishing
 
     async def stop(self) -> None:
         """End the lease if the database answers; stop the loops."""
@@ -174,8 +183,17 @@ class Exchange:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None and not self.fatal.done():
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        if not self.fatal.done():
             self.fatal.set_exception(error)
+
+    def _stored(self, batch: SubmitBatch) -> None:
+        if batch.run_ats:
+            self._promote_at = 0.0
+            self._claim_wanted.set()
 
     # -- connection and lease ------------------------------------------------------------------------------------
 
@@ -314,71 +332,6 @@ class Exchange:
         except StoreError as error:
             event(log, logging.INFO, "progress not recorded", reason=error)
 
-    # -- submits -------------------------------------------------------------------------------------------------
-
-    async def _submit_loop(self) -> None:
-        submits = self.dispatcher.submits
-        while True:
-            await self._submit_wanted.wait()
-            self._submit_wanted.clear()
-            while submits:
-                batch = submits.popleft()
-                self._in_flight = len(batch)
-                await self._submit(batch)
-                self._in_flight = 0
-                self._changed()
-
-    async def _submit(self, batch: SubmitBatch) -> None:
-        deadline = batch.opened_at + self._submit_timeout_seconds
-        dispatcher = self.dispatcher
-        while True:
-            try:
-                if not self._up.is_set():
-                    raise StoreUnavailable("the database is away")  # also while what this server holds is settled with it
-                if dispatcher.unresolved or self._resolving.locked():
-                    await self._resolve()
-                if batch.after_finishes:
-                    await self.settle()
-                ids = await self.store.submit_jobs(batch)
-            except StoreUnavailable as error:
-                left = deadline - self._loop.time()
-                if left <= 0:
-                    dispatcher.submit_failed(batch, str(error))
-                    return
-                try:
-                    await asyncio.wait_for(self._up.wait(), left)
-                except TimeoutError:
-                    dispatcher.submit_failed(batch, str(error))
-                    return
-                await asyncio.sleep(0)  # the connection may be found broken before the loss is announced
-            except StoreInDoubt as error:
-                event(log, logging.WARNING, "submits in doubt, not acknowledged", jobs=len(batch), reason=error)
-                dispatcher.submit_failed(batch, f"not known to be stored: {error}")
-                return
-            except StoreError as error:
-                event(log, logging.ERROR, "submits refused by the database", jobs=len(batch), reason=error)
-                dispatcher.submit_failed(batch, str(error))
-                return
-            else:
-                dispatcher.submitted(batch, ids)
-                if batch.run_ats:
-                    self._promote_at = 0.0
-                    self._claim_wanted.set()
-                return
-
-    async def _resolve(self) -> None:
-        """Learn the ids of functions; returns when none is asked for, by another loop either: no job is stored without."""
-        async with self._resolving:
-            unresolved, self.dispatcher.unresolved = self.dispatcher.unresolved, []
-            if not unresolved:
-                return
-            try:
-                rows = await self.store.ensure_functions([function.name for function in unresolved])
-            except StoreError:
-                self.dispatcher.unresolved = unresolved + self.dispatcher.unresolved
-                raise
-            self.dispatcher.resolved(rows)
-
     # -- finishes and releases -----------------------------------------------------------------------------------
 
     async def _finish_loop(self) -> None:
@@ -473,7 +426,7 @@ class Exchange:
         if not self._up.is_set():
             return
         if dispatcher.unresolved:
-            await self._resolve()
+            await self._submits.resolve()
         now = self._loop.time()
         if now >= self._promote_at:
             seconds = await self.store.promote_jobs()
@@ -535,7 +488,7 @@ class Exchange:
         try:
             await self.settle()
             if not request.function.id:
-                await self._resolve()
+                await self._submits.resolve()
             if key := request.arguments[1]:
                 found = await self.store.claim_unique(request.function.id, key)
             if found is None and (room := self.dispatcher.room_for(request)) is not None:

@@ -7,7 +7,7 @@ The durable states of background jobs are columns of ``postgear.job``: queued, s
 from __future__ import annotations
 
 import hashlib
-from enum import Enum, IntEnum
+from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ class Priority(IntEnum):
     LOW = 2
 
 
-class JobState(Enum):
+class JobState(StrEnum):
     """Where a job in memory is."""
 
     READY = "ready"  # waits for a worker to grab it
@@ -30,7 +30,7 @@ class JobState(Enum):
     ENDED = "ended"  # completed, failed, cancelled, given back or abandoned; may still stand in a ready queue, to be passed over
 
 
-class JobEvent(Enum):
+class JobEvent(StrEnum):
     """What moves a job from state to state."""
 
     ASSIGN = "assign"

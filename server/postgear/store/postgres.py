@@ -18,7 +18,7 @@ from postgear.errors import StoreError
 from postgear.job import ClaimedJob, FunctionCount, FunctionRow, JoinedJob, Lane, ListedJob, StoredStatus, SubmitBatch
 
 from . import arrays
-from .session import Session
+from .session import Outcome, Session
 
 SUBMIT: Final = {
     b"submit_jobs": b"select postgear.submit_jobs($1::bigint, $2::integer[], $3::smallint[], $4::bytea[], $5::bytea[],"
@@ -104,19 +104,38 @@ class PostgresStore:
 
     async def submit_jobs(self, batch: SubmitBatch) -> Sequence[int]:
         """See ``base.Store``."""
+        ended: asyncio.Future[Sequence[int]] = asyncio.get_running_loop().create_future()
+
+        def done(outcome: Sequence[int] | StoreError) -> None:
+            if isinstance(outcome, StoreError):
+                ended.set_exception(outcome)
+            else:
+                ended.set_result(outcome)
+
+        self.start_submit(batch, done)
+        return await ended
+
+    def start_submit(self, batch: SubmitBatch, done: Callable[[Sequence[int] | StoreError], None]) -> None:
+        """As ``submit_jobs``; *done* is called with its result or error as soon as that is read, or at once."""
         length = len(batch)
-        result = await self._submit.call(
+
+        def ended(outcome: Outcome) -> None:
+            done(outcome if isinstance(outcome, StoreError) else arrays.read_int8_array(outcome.get_value(0, 0)))
+
+        self._submit.start(
             b"submit_jobs",
-            pack(">q", self.lease),
-            arrays.int4_array([function.id for function in batch.functions]),
-            arrays.int2_array(batch.priorities),
-            arrays.bytea_array(batch.unique_keys, empty_is_null=True),
-            arrays.bytea_array(batch.workloads),
-            arrays.sparse_int8_array(batch.run_ats, length) if batch.run_ats else None,
-            arrays.sparse_bytea_array(batch.reducers, length) if batch.reducers else None,
-            arrays.bool_array(batch.claims) if True in batch.claims else None,
+            (
+                pack(">q", self.lease),
+                arrays.int4_array([function.id for function in batch.functions]),
+                arrays.int2_array(batch.priorities),
+                arrays.bytea_array(batch.unique_keys, empty_is_null=True),
+                arrays.bytea_array(batch.workloads),
+                arrays.sparse_int8_array(batch.run_ats, length) if batch.run_ats else None,
+                arrays.sparse_bytea_array(batch.reducers, length) if batch.reducers else None,
+                arrays.bool_array(batch.claims) if True in batch.claims else None,
+            ),
+            ended,
         )
-        return arrays.read_int8_array(result.get_value(0, 0))
 
     async def claim_jobs(self, lanes: Sequence[Lane], max_bytes: int) -> list[ClaimedJob]:
         """See ``base.Store``."""

@@ -2,15 +2,17 @@
 
 psycopg opens the connection and wraps libpq; but its cursors cost about 0.1 ms a statement, half as much as a commit, so
 the calls here go through ``psycopg.pq``: binary parameters in, one result out, the socket watched by the event loop.
-One call at a time; a second one waits for its turn.
+One call at a time; others wait for their turn.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from functools import partial
+from typing import NamedTuple, TypeAlias, cast
 
 import psycopg
 from psycopg import pq
@@ -19,6 +21,9 @@ from psycopg.pq import DiagnosticField, ExecStatus
 from postgear.errors import SchemaError, StoreError, StoreInDoubt, StoreUnavailable
 
 log = logging.getLogger("postgear.store")
+
+Outcome: TypeAlias = pq.abc.PGresult | StoreError
+Done: TypeAlias = Callable[[Outcome], None]
 
 CONNECT_SECONDS = 5
 _OK = (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK)
@@ -59,9 +64,9 @@ class Session:
         self._connection: psycopg.AsyncConnection[tuple[object, ...]] | None = None
         self._pgconn: pq.abc.PGconn | None = None
         self._fd = -1
-        self._waiter: asyncio.Future[list[pq.abc.PGresult]] | None = None
-        self._results: list[pq.abc.PGresult] = []
-        self._turn = asyncio.Lock()
+        self._current: _Call | None = None
+        self._result: pq.abc.PGresult | None = None  # of the current call, until the server is ready for the next
+        self._queue: deque[_Call] = deque()
         self._warned = ""
         self._loop = asyncio.get_running_loop()
 
@@ -97,8 +102,11 @@ class Session:
         self._fd = self._pgconn.socket
         self._watch()
         await self.run(_SETTINGS)
-        for name, sql in self._statements.items():
-            await self._exchange(lambda pgconn, name=name, sql=sql: pgconn.send_prepare(name, sql), writes=False)  # type: ignore[misc]
+        try:
+            for name, sql in self._statements.items():
+                await self._run(lambda pgconn, name=name, sql=sql: pgconn.send_prepare(name, sql))  # type: ignore[misc]
+        except _NoSchema as error:
+            raise SchemaError(str(error)) from None
 
     def close(self) -> None:
         """Close the connection; a call under way fails."""
@@ -106,67 +114,86 @@ class Session:
 
     async def call(self, statement: bytes, *parameters: bytes | None, writes: bool = True) -> pq.abc.PGresult:
         """Run a prepared statement with binary parameters. *writes*: a lost answer means an unknown outcome."""
-        values: Sequence[bytes | None] = parameters
-        formats = _BINARY * len(values)
-        while True:
-            try:
-                return await self._exchange(
-                    lambda pgconn: pgconn.send_query_prepared(statement, values, formats, pq.Format.BINARY), writes=writes
-                )
-            except SchemaError as error:
-                raise StoreUnavailable(str(error)) from error  # it was there when we connected: it may come back
-            except _RetryCall:
-                log.info("statement retried after a deadlock statement=%s", statement.decode())
+        ended = self._loop.create_future()
+        self.start(statement, parameters, partial(_resolve, ended), writes=writes)
+        return cast(pq.abc.PGresult, await ended)
+
+    def start(self, statement: bytes, parameters: Sequence[bytes | None], done: Done, *, writes: bool = True) -> None:
+        """Run a prepared statement, after those begun before; *done* is called as soon as its result is read.
+
+        That saves two turns of the event loop against ``call``, which counts where one waits for each commit.
+        """
+        formats = _BINARY * len(parameters)
+        self._enqueue(
+            _Call(lambda pgconn: pgconn.send_query_prepared(statement, parameters, formats, pq.Format.BINARY), writes, done)
+        )
 
     async def run(self, sql: bytes) -> pq.abc.PGresult:
         """Run one statement without parameters."""
-        return await self._exchange(lambda pgconn: pgconn.send_query_params(sql, None), writes=True)
+        return await self._run(lambda pgconn: pgconn.send_query_params(sql, None))
 
-    async def _exchange(self, send: Callable[[pq.abc.PGconn], None], *, writes: bool) -> pq.abc.PGresult:
-        async with self._turn:
-            pgconn = self._pgconn
-            if pgconn is None:
-                raise StoreUnavailable("the database connection is down")
-            self._warned = ""
-            try:
-                send(pgconn)
-                if pgconn.flush():
-                    self._loop.add_writer(self._fd, self._writable)
-            except psycopg.Error as error:
-                self._lose(str(error))
-                raise StoreUnavailable(f"the database connection broke: {str(error).strip()}") from error
-            self._waiter = self._loop.create_future()
-            try:
-                results = await self._waiter
-            except _ConnectionLost as error:
-                kind = StoreInDoubt if writes else StoreUnavailable
-                raise kind(f"the database connection broke: {error}") from error
-            finally:
-                self._waiter = None
-        result = results[-1]
+    async def _run(self, send: Callable[[pq.abc.PGconn], None]) -> pq.abc.PGresult:
+        ended = self._loop.create_future()
+        self._enqueue(_Call(send, True, partial(_resolve, ended)))
+        return cast(pq.abc.PGresult, await ended)
+
+    def _enqueue(self, call: _Call) -> None:
+        if self._current is None:
+            self._begin(call)
+        else:
+            self._queue.append(call)
+
+    def _begin(self, call: _Call) -> None:
+        pgconn = self._pgconn
+        if pgconn is None:
+            call.done(StoreUnavailable("the database connection is down"))
+            return
+        self._warned = ""
+        try:
+            call.send(pgconn)
+            if pgconn.flush():
+                self._loop.add_writer(self._fd, self._writable)
+        except psycopg.Error as error:
+            self._lose(str(error))
+            call.done(StoreUnavailable(f"the database connection broke: {str(error).strip()}"))
+        else:
+            self._current = call
+
+    def _complete(self, result: pq.abc.PGresult) -> None:
+        call, self._current = self._current, None
+        assert call is not None
+        outcome: Outcome = result
         if result.status not in _OK:
-            self._fail(result, writes)
-        if self._warned:
+            error = self._error_of(result, call.writes)
+            if error is None:
+                log.info("statement retried after a deadlock")
+                self._begin(call)
+                return
+            outcome = error
+        elif self._warned:
             # As after a lost answer: the caller must settle with the database what this commit may have changed.
             self._lose(self._warned)
-            raise StoreInDoubt(f"the commit came with a warning: {self._warned}")
-        return result
+            outcome = StoreInDoubt(f"the commit came with a warning: {self._warned}")
+        if self._queue:
+            self._begin(self._queue.popleft())
+        call.done(outcome)
 
-    def _fail(self, result: pq.abc.PGresult, writes: bool) -> NoReturn:
+    def _error_of(self, result: pq.abc.PGresult, writes: bool) -> StoreError | None:
+        """Say what a refusal means; None: the same call again."""
         state = (result.error_field(DiagnosticField.SQLSTATE) or b"").decode()
         primary = result.error_field(DiagnosticField.MESSAGE_PRIMARY) or result.error_message
         message = primary.decode("utf-8", "replace").strip()
         if state in _RETRY:
-            raise _RetryCall
+            return None
         if state.startswith(_GONE):
             self._lose(message)
             # A session ended by the administrator while its commit waits for a standby is told so after the commit.
             kind = StoreInDoubt if writes and state != _READ_ONLY else StoreUnavailable
-            raise kind(f"the database went away: {message}")
+            return kind(f"the database went away: {message}")
         if state in _NO_SCHEMA:
             self._lose(message)
-            raise SchemaError(f"the database has no postgear schema, or an old one ({message})")
-        raise StoreError(f"{message} (SQLSTATE {state})")
+            return _NoSchema(f"the database has no postgear schema, or an old one ({message})")
+        return StoreError(f"{message} (SQLSTATE {state})")
 
     def _notice(self, notice: pq.abc.PGresult) -> None:
         # None of our statements warns, so a warning is the server's own: the wait for the synchronous standby was cancelled
@@ -178,22 +205,25 @@ class Session:
         pgconn = self._pgconn
         if pgconn is None:
             return
+        is_complete = False
         try:
             pgconn.consume_input()
-            while self._waiter is not None and not pgconn.is_busy():
+            while self._current is not None and not is_complete and not pgconn.is_busy():
                 result = pgconn.get_result()
                 if result is None:
-                    if not self._waiter.done():
-                        self._waiter.set_result(self._results)
-                    self._results = []
-                    break
-                self._results.append(result)
+                    is_complete = self._result is not None
+                else:
+                    self._result = result
             if self._on_notify is not None:
                 while (notify := pgconn.notifies()) is not None:
                     self._on_notify(notify.extra.decode("utf-8", "replace"))
         except psycopg.Error as error:
             self._lose(str(error))
-        if self._waiter is None or not self._waiter.done():
+            return
+        if is_complete and self._result is not None:
+            result, self._result = self._result, None
+            self._complete(result)
+        else:
             # libuv stops watching a socket that has an error after one call (uv__poll_io), though its end is still to be read.
             self._loop.call_soon(self._watch)
 
@@ -216,16 +246,34 @@ class Session:
         self._loop.remove_writer(self._fd)
         self._pgconn.finish()
         self._pgconn = None
-        self._results = []
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_exception(_ConnectionLost(reason.strip()))
+        self._result = None
+        current, self._current = self._current, None
+        waiting, self._queue = self._queue, deque()
         if not quiet:
-            self._on_lost()
+            self._on_lost()  # first: whoever is told of a failed call finds the database known to be away
+        if current is not None:
+            kind = StoreInDoubt if current.writes else StoreUnavailable
+            current.done(kind(f"the database connection broke: {reason.strip()}"))
+        for call in waiting:
+            call.done(StoreUnavailable("the database connection is down"))
 
 
-class _ConnectionLost(Exception):
-    """The connection broke while a call was under way."""
+class _NoSchema(StoreUnavailable):
+    """The schema was there when we connected: it may come back, as a database may. (At once, it is a SchemaError.)"""
 
 
-class _RetryCall(Exception):
-    """The database asks for the same call again."""
+class _Call(NamedTuple):
+    """A statement to send and who is told of its end."""
+
+    send: Callable[[pq.abc.PGconn], None]
+    writes: bool
+    done: Done
+
+
+def _resolve(ended: asyncio.Future[pq.abc.PGresult], outcome: Outcome) -> None:
+    if ended.done():
+        return  # cancelled
+    if isinstance(outcome, Exception):
+        ended.set_exception(outcome)
+    else:
+        ended.set_result(outcome)

@@ -17,7 +17,14 @@ from psycopg.conninfo import make_conninfo
 from postgear import schema
 from tests.server.bytes import Peer, request, until
 from tests.server.load import PROGRAM, PrivatePostgres, Runner, Submitter, UnreadyServer, count, drain, query, stored, wait_for
+from tests.server.wire import Wire
 from tests.server_process import ServerProcess
+
+SLOW_CLAIMS = """
+create function hold() returns trigger language plpgsql as $$ begin perform pg_advisory_xact_lock_shared(42); return new; end $$;
+create trigger hold before insert on postgear.job for each row when (new.lease is not null) execute function hold();
+"""
+BLOCKED = "select count(*)::integer from pg_locks where locktype = 'advisory' and objid = 42 and not granted"
 
 Start = Callable[..., ServerProcess]
 ConnectTo = Callable[[ServerProcess | UnreadyServer], Peer]
@@ -129,6 +136,32 @@ def test_a_submit_that_waited_too_long_is_an_error_and_later_ones_succeed(
     wait_for(lambda: "database connected" in server.log(), "the server is back")
     after = client.submit("SUBMIT_JOB_BG", b"f", b"", b"after")
     assert stored(private_dsn) == {before, after}
+
+
+def test_a_statement_that_outlives_its_connection_leaves_no_job_behind(
+    postgres: PrivatePostgres, private_dsn: str, start_server: Start, connect_to: ConnectTo
+) -> None:
+    """A submit is born claimed, its connection is lost, and its statement would commit after the server has settled its jobs."""
+    query(private_dsn, SLOW_CLAIMS)
+    with Wire(private_dsn) as wire, psycopg.connect(private_dsn, autocommit=True) as blocker:
+        server = start_server(dsn=wire.dsn)
+        worker, client = connect_to(server), connect_to(server)
+        worker.can_do(b"f")
+        worker.send("GRAB_JOB")
+        worker.expect("NO_JOB")  # the server knows that the queue is empty: the next job is born claimed
+        worker.send("PRE_SLEEP")
+        worker.send("ECHO_REQ", b"asleep")
+        worker.expect("ECHO_RES", b"asleep")
+        blocker.execute("select pg_advisory_lock(42)")
+        client.send("SUBMIT_JOB_BG", b"f", b"", b"w")
+        wait_for(lambda: query(private_dsn, BLOCKED) == [(1,)], "the submit is under way")
+        wire.cut()
+        server.wait_for_log("database connected")
+        assert client.error() == "QUEUE_ERROR"
+        blocker.execute("select pg_advisory_unlock(42)")
+        wait_for(lambda: query(private_dsn, BLOCKED) == [(0,)], "the statement is over")
+
+    assert query(private_dsn, "select count(*) from postgear.job where lease is not null") == [(0,)]
 
 
 @pytest.mark.parametrize("seed", [11, 12])

@@ -14,7 +14,7 @@ from typing import Final
 
 from psycopg import pq
 
-from postgear.errors import StoreError
+from postgear.errors import StoreError, StoreUnavailable
 from postgear.job import ClaimedJob, FunctionCount, FunctionRow, JoinedJob, Lane, ListedJob, StoredStatus, SubmitBatch
 
 from . import arrays
@@ -53,6 +53,10 @@ LEASE: Final = {
 }
 
 
+OLD_SESSION_SECONDS: Final = 2
+"""How long the end of a lost connection's statement is waited for before the connections are made anew."""
+
+
 class PostgresStore:
     """See ``base.Store``. ``on_notify`` gets the payloads of channel ``postgear``; ``on_lost``: a connection broke."""
 
@@ -71,6 +75,7 @@ class PostgresStore:
         self._claim = session("claim", CLAIM)
         self._asking = session("ask", ASK)
         self._leasing = Session(dsn, f"postgear {name} lease", LEASE, lost, on_notify)
+        self._old_pids: set[int] = set()  # of lost connections
         self._sessions = (self._submit, self._finish, self._claim, self._asking, self._leasing)
 
     @property
@@ -79,14 +84,32 @@ class PostgresStore:
         return all(session.is_open for session in self._sessions)
 
     async def connect(self) -> None:
-        """Open the connections that are down. Raises StoreUnavailable, SchemaError."""
+        """Open the connections that are down; what went over the lost ones is over then. Raises StoreUnavailable, SchemaError."""
         down = [session for session in self._sessions if not session.is_open]
+        self._old_pids.update(session.backend_pid for session in down)
         results = await asyncio.gather(*(session.connect() for session in down), return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException):
                 raise result
         if self._leasing in down:
             await self._leasing.run(b"listen postgear")
+        await self._end_old_sessions()
+
+    async def _end_old_sessions(self) -> None:
+        """End backends of lost connections: one may still be at a statement, and would commit after the caller has settled.
+
+        The role of a session may end its other sessions (PG docs, pg_terminate_backend).
+        """
+        pids = ", ".join(str(pid) for pid in self._old_pids - {0} - {session.backend_pid for session in self._sessions})
+        if pids:
+            result = await self._leasing.run(
+                b"select coalesce(bool_and(pg_terminate_backend(pid, %d)), true) from pg_stat_activity"
+                b" where pid in (%s) and usename = current_user and starts_with(application_name, 'postgear ')"
+                % (OLD_SESSION_SECONDS * 1000, pids.encode())
+            )
+            if result.get_value(0, 0) != b"t":
+                raise StoreUnavailable("a statement of a lost connection is still at work in the database")
+        self._old_pids.clear()
 
     def close(self) -> None:
         """Close the connections; calls under way fail."""

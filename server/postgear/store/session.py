@@ -64,6 +64,7 @@ class Session:
         self._connection: psycopg.AsyncConnection[tuple[object, ...]] | None = None
         self._pgconn: pq.abc.PGconn | None = None
         self._fd = -1
+        self.backend_pid = 0
         self._current: _Call | None = None
         self._result: pq.abc.PGresult | None = None  # of the current call, until the server is ready for the next
         self._queue: deque[_Call] = deque()
@@ -100,6 +101,7 @@ class Session:
         self._pgconn.nonblocking = 1
         self._pgconn.notice_handler = self._notice
         self._fd = self._pgconn.socket
+        self.backend_pid = self._pgconn.backend_pid
         self._watch()
         await self.run(_SETTINGS)
         try:

@@ -123,6 +123,31 @@ def test_jobs_go_back_with_the_last_worker() -> None:
     assert desk.dispatcher.unused == [2, 1]
 
 
+def test_held_jobs_go_back_with_an_older_one_so_that_it_stays_the_first() -> None:
+    desk = Desk()
+    first = desk.worker()
+    desk.worker()
+    desk.claim(row(1), row(2), row(3))
+    desk.grab(first)
+    desk.dispatcher.closed(first)
+    assert (desk.dispatcher.releases, sorted(desk.dispatcher.unused)) == ([1], [2, 3])
+    assert (desk.f.held, desk.f.backlog[1]) == ([0, 0, 0], True)
+
+
+def test_jobs_claimed_while_an_older_one_went_back_follow_it() -> None:
+    desk = Desk()
+    first, second = desk.worker(), desk.worker(sleeping=True)
+    desk.claim(row(2))
+    desk.grab(first)
+    desk.f.rate = 16.0
+    lanes = desk.dispatcher.demands(poll=True)
+    desk.dispatcher.closed(first)
+    desk.claim(row(1, b"older"), row(3, b"younger"), lanes=lanes)
+    assert (desk.dispatcher.releases, desk.dispatcher.unused) == ([2], [3])
+    desk.replies(second)  # NOOP
+    assert [desk.grab(second), desk.grab(second)] == [b"older", b"NO_JOB"]
+
+
 def test_foreground_jobs_and_joined_ones_stay_when_the_others_go_back() -> None:
     desk = Desk()
     worker, client = desk.worker(), desk.connect()

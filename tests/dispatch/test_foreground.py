@@ -7,6 +7,7 @@ import pytest
 from postgear.dispatch.messages import Request, RequestKind
 from postgear.dispatch.peer import Peer
 from postgear.job import JoinedJob
+from postgear.wire.packet import PacketType, encode_request
 
 from .desk import Desk, row
 
@@ -338,6 +339,15 @@ def test_a_client_that_waits_gets_its_handle_with_the_result() -> None:
     client.is_waiting_client = True
     desk.send(client, "SUBMIT_JOB", b"f", b"", b"x")
     assert (desk.dispatcher.dirty, desk.dispatcher.late) == ([], [client])
+
+
+def test_a_handle_waits_for_no_result_where_a_reply_goes_out_anyway() -> None:
+    desk = Desk()
+    client = desk.connect()
+    client.is_waiting_client = True
+    packets = encode_request(PacketType.ECHO_REQ, b"x") + encode_request(PacketType.SUBMIT_JOB, b"f", b"", b"w")
+    assert desk.send_bytes(client, packets) == [("ECHO_RES", b"x"), ("JOB_CREATED", b"H:s:f1")]
+    assert (desk.dispatcher.dirty, desk.dispatcher.late) == ([client], [])
 
 
 def test_the_end_of_its_only_job_makes_a_waiting_client() -> None:

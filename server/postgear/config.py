@@ -16,12 +16,11 @@ from typing import Any, Final
 
 from postgear import config_values as parse
 from postgear.errors import ConfigError
+from postgear.logs import LEVELS
 from postgear.wire.packet import HANDLE_MAX_BYTES
 
 ENVIRONMENT_PREFIX: Final = "POSTGEAR_"
 DEFAULT_FILE: Final = "postgear.toml"
-LOG_LEVELS: Final = ("DEBUG", "INFO", "NOTICE", "WARNING", "ERROR", "CRITICAL", "ALERT", "FATAL")
-"""gearmand's names, which include Python's; from the most to the least said."""
 NAME_MAX_BYTES: Final = 40
 PREFIX_MAX_BYTES: Final = HANDLE_MAX_BYTES - len(":18446744073709551615")
 
@@ -229,8 +228,8 @@ class Config:
     )
     log_level: str = _setting(
         "INFO",
-        parse.choice(*LOG_LEVELS),
-        "one of " + ", ".join(LOG_LEVELS),
+        parse.choice(*LEVELS),
+        "one of " + ", ".join(LEVELS),
         about="The least severe events that are logged.",
         reason="INFO is what an operator acts on or wants to know; DEBUG adds what helps to find a fault.",
     )

@@ -184,8 +184,8 @@ class Config:
         parse.seconds(2, 3600),
         "seconds from 2 to 3600",
         unit="seconds",
-        about="After how long without a heartbeat another server may take over this one's jobs, if its session is gone too.",
-        reason="Only the last resort: a killed server is noticed by its lost session. Short enough for a cut network cable.",
+        about="After how long without a heartbeat others take over this server's jobs though PostgreSQL still sees its session.",
+        reason="For servers that hang or are cut off; a killed one is noticed by its lost session within 3 s. Outlasts a stall.",
     )
     drain_seconds: float = _setting(
         10.0,

@@ -338,6 +338,30 @@ def test_no_function_reads_the_whole_table(dsn: str, session: Connection) -> Non
         assert "Seq Scan on job" not in text, f"{name}: {text}"
 
 
+def buffers(connection: Connection, statement: str, *parameters: object) -> int:
+    """Run a statement and return how many pages it looked at."""
+    ((plans,),) = connection.execute("explain (analyze, buffers, format json) " + statement, parameters).fetchall()
+    plan = plans[0]["Plan"]  # type: ignore[index]
+    return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
+
+
+def submit_statement(jobs: int, key: str) -> str:
+    return (
+        "select postgear.submit_jobs(null, array_agg((select id from postgear.function where name = 'f')), array_agg(1::smallint),"
+        f" array_agg({key}), array_agg('x'::bytea)) from generate_series(1, {jobs}) n"
+    )
+
+
+@pytest.mark.parametrize("key", ["null::bytea", "convert_to(least(n, 99)::text, 'UTF8')"], ids=["plain", "coalescing"])
+def test_a_limited_function_is_counted_once_a_batch(session: Connection, key: str) -> None:
+    session.execute("select gman_do_background('f', 'x') from generate_series(1, 5000)")
+    session.execute("set enable_seqscan = off; set enable_bitmapscan = off; set plan_cache_mode = force_generic_plan")
+    unlimited = buffers(session, submit_statement(100, key))
+    session.execute("delete from postgear.job where id > 5000")
+    session.execute("update postgear.function set max_normal = 1000000")
+    assert buffers(session, submit_statement(100, key)) < unlimited + 1000
+
+
 # -- a commit that is not an ack -------------------------------------------------------------------------------------
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from postgear.dispatch.peer import WINDOW_MAX_JOBS
-from postgear.job import FunctionRow, Lane
+from postgear.job import FunctionRow, JoinedJob, Lane
 
 from .desk import Desk, row
 
@@ -242,3 +242,28 @@ def test_a_worker_that_leaves_others_without_jobs_changes_nothing() -> None:
     first, second = desk.worker(), desk.worker(sleeping=True)
     desk.dispatcher.closed(first)
     assert (desk.replies(second), list(desk.f.workers)) == ([], [second])
+
+
+def test_only_functions_with_workers_or_held_jobs_are_looked_at() -> None:
+    desk = Desk(up=True)
+    assert list(desk.dispatcher.active) == []
+    worker = desk.worker()
+    desk.claim(row(1))
+    desk.grab(worker)
+    desk.send(worker, "WORK_COMPLETE", b"H:q:1", b"")
+    assert list(desk.dispatcher.active) == [desk.f]
+    desk.dispatcher.closed(worker)
+    desk.tick(times=100)
+    assert (list(desk.dispatcher.active), desk.f.rate) == ([], 0.0)
+
+
+def test_a_joined_job_without_workers_goes_back_when_its_client_left() -> None:
+    desk = Desk(up=True)
+    desk.resolve(has_uniques=True)
+    client = desk.connect()
+    desk.send(client, "SUBMIT_JOB", b"f", b"u", b"mine")
+    (request,) = desk.dispatcher.requests
+    desk.dispatcher.joined(request, JoinedJob(7, True, 1, 1, None, b"durable"))
+    desk.dispatcher.closed(client)
+    desk.tick(times=40)
+    assert (desk.dispatcher.unused, list(desk.dispatcher.active)) == ([7], [])

@@ -32,6 +32,7 @@ class Workers(Holding):
         peer.abilities.pop(function, None)
         peer.abilities[function] = timeout
         function.workers[peer] = None
+        self.active[function] = None
         self.claim_wanted = True
         if peer.sleeping:
             function.sleepers[peer] = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 
 from postgear.dispatch.messages import Request, RequestKind
@@ -143,7 +145,8 @@ def test_a_durable_job_found_for_a_client_that_left_stays() -> None:
     assert desk.grab(worker) == b"durable"
 
 
-def test_a_joined_durable_job_of_a_lost_worker_stays_here() -> None:
+def test_a_joined_durable_job_of_a_lost_worker_stays_here(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "postgear.dispatch")
     desk = Desk()
     first, second = desk.worker(), desk.worker()
     _client, request = joining(desk)
@@ -153,6 +156,8 @@ def test_a_joined_durable_job_of_a_lost_worker_stays_here() -> None:
     assert desk.dispatcher.releases == []
     assert desk.grab(second) == b"durable"
     assert desk.dispatcher.jobs[b"H:q:7"].attempt == 2
+    flagged = [record.fields["attempt"] for record in caplog.records if record.message == "possible duplicate"]  # type: ignore[attr-defined]
+    assert flagged == [2]
 
 
 def test_a_job_that_was_given_out_is_never_released_as_unused() -> None:

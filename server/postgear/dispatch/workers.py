@@ -258,8 +258,10 @@ class Workers(Holding):
         job.numerator = job.denominator = 0
         function.running -= 1
         if job.id:
-            # A foreground client waits for it here, so it stays; its row does not learn of this attempt.
+            # A foreground client waits for it here, so it stays.
+            # BUG: its row does not learn of this attempt, so that it is forgotten with the server (docs/operations.md).
             job.attempt += 1
+            log_job(logging.INFO, "possible duplicate", job)
             function.held[job.priority] += 1
         else:
             function.running_foreground -= 1

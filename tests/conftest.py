@@ -7,15 +7,13 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import psycopg
 import pytest
-from psycopg.conninfo import make_conninfo
 
 from postgear import schema
 from postgear.embedded import EmbeddedPostgres
+from tests.database import database
 from tests.server_process import ServerProcess
 
 TEMPLATE = "postgear_template"
@@ -43,25 +41,24 @@ def postgres_dsn() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def template(postgres_dsn: str) -> str:
+def template(postgres_dsn: str) -> Iterator[str]:
     """The name of a database with the schema, from which the tests' databases are copied."""
-    with psycopg.connect(postgres_dsn, autocommit=True) as connection:
-        connection.execute(f"create database {TEMPLATE}")
-    schema.upgrade(make_conninfo(postgres_dsn, dbname=TEMPLATE), queue=QUEUE)
-    return TEMPLATE
+    with database(postgres_dsn, TEMPLATE) as template_dsn:
+        schema.upgrade(template_dsn, queue=QUEUE)
+        yield TEMPLATE
 
 
 @pytest.fixture
 def dsn(postgres_dsn: str, template: str) -> Iterator[str]:
     """A fresh database with the schema, its queue named "test"; dropped after the test."""
-    with _database(postgres_dsn, template) as database_dsn:
+    with database(postgres_dsn, f"test_{next(_numbers)}", template) as database_dsn:
         yield database_dsn
 
 
 @pytest.fixture
 def empty_dsn(postgres_dsn: str) -> Iterator[str]:
     """A fresh database without the schema; dropped after the test."""
-    with _database(postgres_dsn, "template1") as database_dsn:
+    with database(postgres_dsn, f"test_{next(_numbers)}") as database_dsn:
         yield database_dsn
 
 
@@ -87,12 +84,3 @@ def start_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cal
 def server(start_server: Callable[..., ServerProcess]) -> ServerProcess:
     """A running server on a database of its own."""
     return start_server()
-
-
-@contextmanager
-def _database(postgres_dsn: str, template: str) -> Iterator[str]:
-    name = f"test_{next(_numbers)}"
-    with psycopg.connect(postgres_dsn, autocommit=True) as connection:
-        connection.execute(f"create database {name} template {template}")
-        yield make_conninfo(postgres_dsn, dbname=name)
-        connection.execute(f"drop database {name} with (force)")

@@ -15,7 +15,7 @@ from dataclasses import fields
 from postgear import __version__
 from postgear.config import Config, load, shown_default
 from postgear.config_values import parse_address
-from postgear.errors import ConfigError, EmbeddedError, PostgearError, SchemaError, ServerError, StoreUnavailable
+from postgear.errors import ConfigError, EmbeddedError, PostgearError, ServerError, StoreUnavailable
 
 DEFAULT_SERVER = "127.0.0.1:4730"
 INTERRUPTED = 130
@@ -23,7 +23,6 @@ INTERRUPTED = 130
 
 _ADVICE: dict[type[PostgearError], str] = {
     ConfigError: "see `postgear serve --help` or docs/config.md",
-    SchemaError: "create or upgrade it with `postgear init`",
     StoreUnavailable: "check that PostgreSQL runs and that the DSN (--dsn, POSTGEAR_DSN, PGHOST …) is right",
     EmbeddedError: "install Debian's package postgresql, or name a database with --dsn",
 }

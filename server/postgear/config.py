@@ -16,12 +16,11 @@ from typing import Any, Final
 
 from postgear import config_values as parse
 from postgear.errors import ConfigError
+from postgear.logs import LEVELS
 from postgear.wire.packet import HANDLE_MAX_BYTES
 
 ENVIRONMENT_PREFIX: Final = "POSTGEAR_"
 DEFAULT_FILE: Final = "postgear.toml"
-LOG_LEVELS: Final = ("DEBUG", "INFO", "NOTICE", "WARNING", "ERROR", "CRITICAL", "ALERT", "FATAL")
-"""gearmand's names, which include Python's; from the most to the least said."""
 NAME_MAX_BYTES: Final = 40
 PREFIX_MAX_BYTES: Final = HANDLE_MAX_BYTES - len(":18446744073709551615")
 
@@ -185,8 +184,8 @@ class Config:
         parse.seconds(2, 3600),
         "seconds from 2 to 3600",
         unit="seconds",
-        about="After how long without a heartbeat another server may take over this one's jobs, if its session is gone too.",
-        reason="Only the last resort: a killed server is noticed by its lost session. Short enough for a cut network cable.",
+        about="After how long without a heartbeat others take over this server's jobs though PostgreSQL still sees its session.",
+        reason="For servers that hang or are cut off; a killed one is noticed by its lost session within 3 s. Outlasts a stall.",
     )
     drain_seconds: float = _setting(
         10.0,
@@ -229,8 +228,8 @@ class Config:
     )
     log_level: str = _setting(
         "INFO",
-        parse.choice(*LOG_LEVELS),
-        "one of " + ", ".join(LOG_LEVELS),
+        parse.choice(*LEVELS),
+        "one of " + ", ".join(LEVELS),
         about="The least severe events that are logged.",
         reason="INFO is what an operator acts on or wants to know; DEBUG adds what helps to find a fault.",
     )

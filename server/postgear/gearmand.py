@@ -33,7 +33,6 @@ DAEMON_WAIT_SECONDS: Final = 60
 """How long ``--daemon`` waits for the server to be ready; one that waits for its database longer is left running."""
 
 _QUEUE_TYPES = ("builtin", "libsqlite3", "postgres", "mysql", "redis", "libmemcached", "drizzle", "tokyocabinet")
-_VERBOSE = ("FATAL", "ALERT", "CRITICAL", "ERROR", "WARNING", "NOTICE", "INFO", "DEBUG")
 _SAME: Final = {
     "backlog": "backlog",
     "file-descriptors": "file_descriptors",
@@ -100,7 +99,7 @@ def configure(given: Mapping[str, str], environ: Mapping[str, str]) -> Config:
 
     What is not given comes from the environment (POSTGEAR_…), the TOML file, and gearmand's defaults, in this order.
     """
-    if given.get("verbose", "ERROR") not in _VERBOSE:
+    if given.get("verbose", "ERROR") not in logs.LEVELS:
         raise ConfigError("Invalid value for --verbose supplied")
     if int(given.get("hashtable-buckets", "1")) <= 0:
         raise ConfigError("hashtable-buckets has to be greater than 0")

@@ -33,6 +33,7 @@ LEVELS: Final = {
     "ALERT": logging.CRITICAL,
     "FATAL": logging.CRITICAL,
 }
+"""What ``log_level`` may be: gearmand's names, which include Python's; from the most to the least said."""
 NOWHERE: Final = "none"
 
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.,:;/@+%*()[]<>|~!?#&$^")

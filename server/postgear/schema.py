@@ -84,12 +84,14 @@ def current(dsn: str) -> str | None:
         raise StoreUnavailable(str(error).strip()) from error
 
 
-def check(dsn: str) -> None:
-    """Raise SchemaError unless the database's schema has this release's version. Raises StoreUnavailable."""
-    found = current(dsn)
+def check(found: str | None) -> None:
+    """Raise SchemaError unless a server of this release can work with a schema of version *found*; None: there is none.
+
+    A newer schema is taken: during an upgrade old servers run on it for a while, and they may start again meanwhile.
+    """
     if found is None:
-        raise SchemaError("the database has no schema postgear; `postgear init` creates it")
-    if found != VERSION:
+        raise SchemaError("the database has no schema postgear")
+    if found < VERSION:
         raise SchemaError(f"the database's schema postgear has version {found}, this server needs {VERSION}")
 
 

@@ -17,12 +17,20 @@ as $$
 -- unique_keys: null elements never coalesce.  run_ats: epoch seconds, null elements or past times: at once.
 -- claims: true elements are born claimed by holder (and count as given out); not allowed for scheduled jobs.
 -- The last three arrays may be null as a whole.
+-- A limited function's jobs are counted once a batch, and then the jobs that the batch adds: what others add or finish meanwhile
+-- does not change what this batch may add.
 -- Called by: servers (group commit), submit_job.  Tables: job (inserts, reads), function (reads), server (reads).
 declare
     ids bigint[];
     job_id bigint;
     is_claimed boolean;
     starts_at timestamptz;
+    limited integer[];  -- the functions with limits, and side by side their limits by priority and how many jobs they have
+    highs integer[];
+    normals integer[];
+    lows integer[];
+    counts integer[];
+    place integer;
     job_limit integer;
     is_limited boolean;
     is_wanted boolean;
@@ -35,8 +43,21 @@ begin
         ),
         exists (select from postgear.server where sleeping)
     into is_limited, is_wanted;
+    if is_limited then
+        select array_agg(id), array_agg(max_high), array_agg(max_normal), array_agg(max_low),
+            array_agg(postgear.count_up_to(id, greatest(max_high, max_normal, max_low)))
+        into limited, highs, normals, lows, counts
+        from postgear.function
+        where id = any (function_ids) and coalesce(max_high, max_normal, max_low) is not null;
+        -- Where the whole batch fits under the lowest limit of each, no job of it can be refused.
+        select exists (
+            select from unnest(limited, highs, normals, lows, counts) as bound (id, high, normal, low, present)
+            where present + cardinality(array_positions(function_ids, id)) > least(high, normal, low)
+        )
+        into is_limited;
+    end if;
     if not is_limited then
-        -- The usual case: no limits and no key that is there already. One INSERT; ids come back in the order of the arrays.
+        -- The usual case: room for all and no key that is there already. One INSERT; ids come back in the order of the arrays.
         begin
             with added as (
                 insert into postgear.job (function_id, priority, unique_key, workload, run_at, reducer, lease, attempt)
@@ -62,8 +83,8 @@ begin
     for i in 1 .. cardinality(function_ids) loop
         is_claimed := coalesce(claims[i], false);
         starts_at := case when run_ats[i] > extract(epoch from now()) then to_timestamp(run_ats[i]) end;
-        select case priorities[i] when 0 then max_high when 1 then max_normal else max_low end into job_limit
-        from postgear.function where id = function_ids[i];
+        place := array_position(limited, function_ids[i]);
+        job_limit := case priorities[i] when 0 then highs[place] when 1 then normals[place] else lows[place] end;
         job_id := null;
         loop
             if unique_keys[i] is not null then
@@ -71,7 +92,7 @@ begin
                 where function_id = function_ids[i] and unique_key = unique_keys[i];
                 exit when found;
             end if;
-            if job_limit is not null and postgear.is_full(function_ids[i], job_limit) then
+            if counts[place] >= job_limit then
                 job_id := 0;
                 exit;
             end if;
@@ -80,7 +101,12 @@ begin
                 case when is_claimed then holder end, case when is_claimed then 1 else 0 end)
             on conflict (function_id, unique_key) where unique_key is not null do nothing
             returning id into job_id;
-            exit when found;
+            if found then
+                if place is not null then
+                    counts[place] := counts[place] + 1;
+                end if;
+                exit;
+            end if;
             -- The key appeared between the two statements; it may be gone again at the next look.
         end loop;
         ids[i] := job_id;

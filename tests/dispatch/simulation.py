@@ -398,6 +398,8 @@ class Simulation:
         for function in dispatcher.functions.values():
             expect(function.running, running[function, True] + running[function, False], "running", function)
             expect(function.running_foreground, running[function, False], "running_foreground", function)
+            if (function.workers or any(function.held)) and function not in dispatcher.active:
+                raise Violation(f"{function.name!r} has workers or held jobs and is not looked at")
             for priority in (0, 1, 2):
                 expect(function.held[priority], ready[function, priority, True], "held", function)
                 expect(function.foreground[priority], ready[function, priority, False], "foreground", function)

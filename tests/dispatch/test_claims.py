@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from postgear.dispatch.peer import WINDOW_MAX_JOBS
-from postgear.job import FunctionRow, Lane
+from postgear.job import FunctionRow, JoinedJob, Lane
 
 from .desk import Desk, row
 
@@ -121,6 +121,31 @@ def test_jobs_go_back_with_the_last_worker() -> None:
     assert desk.dispatcher.unused == []
     desk.dispatcher.closed(second)
     assert desk.dispatcher.unused == [2, 1]
+
+
+def test_held_jobs_go_back_with_an_older_one_so_that_it_stays_the_first() -> None:
+    desk = Desk()
+    first = desk.worker()
+    desk.worker()
+    desk.claim(row(1), row(2), row(3))
+    desk.grab(first)
+    desk.dispatcher.closed(first)
+    assert (desk.dispatcher.releases, sorted(desk.dispatcher.unused)) == ([1], [2, 3])
+    assert (desk.f.held, desk.f.backlog[1]) == ([0, 0, 0], True)
+
+
+def test_jobs_claimed_while_an_older_one_went_back_follow_it() -> None:
+    desk = Desk()
+    first, second = desk.worker(), desk.worker(sleeping=True)
+    desk.claim(row(2))
+    desk.grab(first)
+    desk.f.rate = 16.0
+    lanes = desk.dispatcher.demands(poll=True)
+    desk.dispatcher.closed(first)
+    desk.claim(row(1, b"older"), row(3, b"younger"), lanes=lanes)
+    assert (desk.dispatcher.releases, desk.dispatcher.unused) == ([2], [3])
+    desk.replies(second)  # NOOP
+    assert [desk.grab(second), desk.grab(second)] == [b"older", b"NO_JOB"]
 
 
 def test_foreground_jobs_and_joined_ones_stay_when_the_others_go_back() -> None:
@@ -242,3 +267,28 @@ def test_a_worker_that_leaves_others_without_jobs_changes_nothing() -> None:
     first, second = desk.worker(), desk.worker(sleeping=True)
     desk.dispatcher.closed(first)
     assert (desk.replies(second), list(desk.f.workers)) == ([], [second])
+
+
+def test_only_functions_with_workers_or_held_jobs_are_looked_at() -> None:
+    desk = Desk(up=True)
+    assert list(desk.dispatcher.active) == []
+    worker = desk.worker()
+    desk.claim(row(1))
+    desk.grab(worker)
+    desk.send(worker, "WORK_COMPLETE", b"H:q:1", b"")
+    assert list(desk.dispatcher.active) == [desk.f]
+    desk.dispatcher.closed(worker)
+    desk.tick(times=100)
+    assert (list(desk.dispatcher.active), desk.f.rate) == ([], 0.0)
+
+
+def test_a_joined_job_without_workers_goes_back_when_its_client_left() -> None:
+    desk = Desk(up=True)
+    desk.resolve(has_uniques=True)
+    client = desk.connect()
+    desk.send(client, "SUBMIT_JOB", b"f", b"u", b"mine")
+    (request,) = desk.dispatcher.requests
+    desk.dispatcher.joined(request, JoinedJob(7, True, 1, 1, None, b"durable"))
+    desk.dispatcher.closed(client)
+    desk.tick(times=40)
+    assert (desk.dispatcher.unused, list(desk.dispatcher.active)) == ([7], [])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 
 from postgear.dispatch.messages import Request, RequestKind
 from postgear.dispatch.peer import Peer
 from postgear.job import JoinedJob
+from postgear.wire.packet import PacketType, encode_request
 
 from .desk import Desk, row
 
@@ -143,7 +146,8 @@ def test_a_durable_job_found_for_a_client_that_left_stays() -> None:
     assert desk.grab(worker) == b"durable"
 
 
-def test_a_joined_durable_job_of_a_lost_worker_stays_here() -> None:
+def test_a_joined_durable_job_of_a_lost_worker_stays_here(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "postgear.dispatch")
     desk = Desk()
     first, second = desk.worker(), desk.worker()
     _client, request = joining(desk)
@@ -153,6 +157,8 @@ def test_a_joined_durable_job_of_a_lost_worker_stays_here() -> None:
     assert desk.dispatcher.releases == []
     assert desk.grab(second) == b"durable"
     assert desk.dispatcher.jobs[b"H:q:7"].attempt == 2
+    flagged = [record.fields["attempt"] for record in caplog.records if record.message == "possible duplicate"]  # type: ignore[attr-defined]
+    assert flagged == [2]
 
 
 def test_a_job_that_was_given_out_is_never_released_as_unused() -> None:
@@ -338,6 +344,15 @@ def test_a_client_that_waits_gets_its_handle_with_the_result() -> None:
     client.is_waiting_client = True
     desk.send(client, "SUBMIT_JOB", b"f", b"", b"x")
     assert (desk.dispatcher.dirty, desk.dispatcher.late) == ([], [client])
+
+
+def test_a_handle_waits_for_no_result_where_a_reply_goes_out_anyway() -> None:
+    desk = Desk()
+    client = desk.connect()
+    client.is_waiting_client = True
+    packets = encode_request(PacketType.ECHO_REQ, b"x") + encode_request(PacketType.SUBMIT_JOB, b"f", b"", b"w")
+    assert desk.send_bytes(client, packets) == [("ECHO_RES", b"x"), ("JOB_CREATED", b"H:s:f1")]
+    assert (desk.dispatcher.dirty, desk.dispatcher.late) == ([client], [])
 
 
 def test_the_end_of_its_only_job_makes_a_waiting_client() -> None:

@@ -7,9 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
-from psycopg.conninfo import make_conninfo
 
 pytest.register_assert_rewrite("tests.server.bytes")
 
@@ -63,16 +61,14 @@ def shared_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
         for start in gearmand.gearmands(folder):
             yield start()
         return
+    from tests.database import database
     from tests.server_process import ServerProcess
 
     postgres_dsn, template = request.getfixturevalue("postgres_dsn"), request.getfixturevalue("template")
-    name = f"shared_{next(_numbers)}"
-    with psycopg.connect(postgres_dsn, autocommit=True) as connection:
-        connection.execute(f"create database {name} template {template}")
-        server = ServerProcess(dsn=make_conninfo(postgres_dsn, dbname=name), log_path=folder / "postgear.log")
+    with database(postgres_dsn, f"shared_{next(_numbers)}", template) as dsn:
+        server = ServerProcess(dsn=dsn, log_path=folder / "postgear.log")
         yield server
         server.kill()
-        connection.execute(f"drop database {name} with (force)")
 
 
 @pytest.fixture

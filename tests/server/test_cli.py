@@ -220,6 +220,11 @@ def test_init_without_a_database_says_how_to_name_one(
     assert "--dsn" in capsys.readouterr().err
 
 
+def test_init_that_the_database_refuses_does_not_advise_init(empty_dsn: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["init", "--dsn", empty_dsn, "--queue", "two words"]) == 3
+    assert "postgear init" not in capsys.readouterr().err
+
+
 def test_every_setting_is_a_flag_of_serve(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as raised:
         cli.main(["serve", "--help"])

@@ -273,7 +273,7 @@ def test_a_database_without_the_schema_stops_the_start_and_says_what_to_run(empt
     result = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
 
     assert result.returncode == 3
-    assert "postgear init" in result.stderr
+    assert result.stderr.count("postgear init") == 1
     assert "Traceback" not in result.stderr
     assert len(result.stderr.splitlines()) <= 2
 

@@ -329,6 +329,33 @@ async def test_a_limit_of_one_function_does_not_bind_another(queue: Queue) -> No
 
 
 @on_both_stores
+async def test_each_priority_of_a_batch_has_its_own_limit(queue: Queue) -> None:
+    store = await queue.server()
+    await store.set_limits(b"f", 3, 2, 1)
+    ids = await queue.submit(store, *({"priority": priority} for priority in (LOW, LOW, NORMAL, NORMAL, HIGH, HIGH, LOW)))
+    assert [job_id > 0 for job_id in ids] == [True, False, True, False, True, False, False]
+
+
+@on_both_stores
+async def test_priorities_without_a_limit_count_for_those_that_have_one(queue: Queue) -> None:
+    store = await queue.server()
+    await store.set_limits(b"f", 0, 2, 0)
+    ids = await queue.submit(store, {"priority": LOW}, {"priority": HIGH}, {"priority": HIGH}, {}, {"priority": LOW})
+    assert [job_id > 0 for job_id in ids] == [True, True, True, False, True]
+
+
+@on_both_stores
+async def test_only_added_jobs_count_within_a_batch(queue: Queue) -> None:
+    store = await queue.server()
+    await queue.function(store, b"g")
+    await store.set_limits(b"f", 0, 2, 0)
+    (first,) = await queue.submit(store, {"key": b"k"})
+    ids = await queue.submit(store, {"key": b"k"}, {"function": b"g"}, {"key": b"l"}, {"key": b"k"}, {"key": b"m"})
+    assert [ids[0], ids[3], ids[4]] == [-first, -first, 0]
+    assert min(ids[1], ids[2]) > 0
+
+
+@on_both_stores
 async def test_is_full_counts_jobs_of_every_priority_and_state(queue: Queue) -> None:
     store = await queue.server()
     await queue.submit(store, {"priority": HIGH}, {"claim": True}, {"run_at": queue.now() + 60})

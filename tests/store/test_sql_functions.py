@@ -338,6 +338,81 @@ def test_no_function_reads_the_whole_table(dsn: str, session: Connection) -> Non
         assert "Seq Scan on job" not in text, f"{name}: {text}"
 
 
+def buffers(connection: Connection, statement: str, *parameters: object) -> int:
+    """Run a statement and return how many pages it looked at."""
+    ((plans,),) = connection.execute("explain (analyze, buffers, format json) " + statement, parameters).fetchall()
+    plan = plans[0]["Plan"]  # type: ignore[index]
+    return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
+
+
+def submit_statement(jobs: int, key: str) -> str:
+    return (
+        "select postgear.submit_jobs(null, array_agg(function.id), array_agg(1::smallint), array_agg("
+        f"{key}), array_agg('x'::bytea)) from generate_series(1, {jobs}) n, postgear.function where name = 'f'"
+    )
+
+
+@pytest.mark.parametrize("key", ["null::bytea", "convert_to(least(n, 99)::text, 'UTF8')"], ids=["plain", "coalescing"])
+def test_a_limited_function_is_counted_once_a_batch(session: Connection, key: str) -> None:
+    session.execute("select gman_do_background('f', 'x') from generate_series(1, 5000)")
+    session.execute("set enable_seqscan = off; set enable_bitmapscan = off; set plan_cache_mode = force_generic_plan")
+    unlimited = buffers(session, submit_statement(100, key))
+    session.execute("delete from postgear.job where id > 5000")
+    session.execute("update postgear.function set max_normal = 1000000")
+    assert buffers(session, submit_statement(100, key)) < unlimited + 1000
+
+
+@pytest.fixture
+def old_snapshot(dsn: str) -> Iterator[None]:
+    """A transaction that sees the database as it was, so that no row or index entry is cleared away."""
+    with psycopg.connect(dsn) as connection:
+        connection.execute("set transaction isolation level repeatable read")
+        connection.execute("select from postgear.job")
+        yield
+
+
+@pytest.mark.usefixtures("old_snapshot")
+def test_reaping_does_not_read_what_living_servers_have_finished(session: Connection, other: Connection) -> None:
+    lease = start_server(other)
+    session.execute("select gman_do_background('f', 'x') from generate_series(1, 10000)")
+    session.execute("select postgear.finish_jobs(%s, %s)", [lease, claim(session, lease, 10000)])
+    session.execute("set enable_seqscan = off; set enable_bitmapscan = off")
+    for _ in range(2):  # the first call reads the catalogs, too
+        session.execute("set postgear.orphans_due = ''")
+        pages = buffers(session, "select * from postgear.reap_leases()")
+    assert pages < 50
+
+
+def test_orphans_between_beside_and_without_leases_are_found(session: Connection) -> None:
+    first, second = start_server(session), start_server(session)
+    orphans = [f"{first}", f"{second}", f"{second} + 5"]
+    session.execute("select setval('postgear.lease_seq', 100)")
+    third = start_server(session)
+    session.execute("delete from postgear.server where lease = any (%s::bigint[])", [[first, second]])
+    session.execute("select gman_do_background('f', 'x') from generate_series(1, 5)")
+    for job_id, lease in enumerate([*orphans, f"{third}", "1000"], start=1):
+        session.execute(f"update postgear.job set lease = {lease} where id = {job_id}")
+    while rows(session, "select * from postgear.reap_leases()"):
+        pass
+    assert rows(session, "select lease from postgear.job where lease is not null") == [(third,)]
+    session.execute("delete from postgear.server; set postgear.orphans_due = ''")
+    assert rows(session, "select lease, released from postgear.reap_leases()") == [(third, 1)]
+
+
+def test_a_slow_look_for_orphans_is_put_off_until_a_lease_ends(session: Connection, other: Connection) -> None:
+    lease = start_server(other)
+    session.execute("select gman_do_background('f', 'x')")
+    session.execute("update postgear.job set lease = 1000")
+    session.execute("set postgear.orphans_due = '1e12'")  # as after a look that took very long
+    assert rows(session, "select * from postgear.reap_leases()") == []
+    other.close()
+    session.execute("update postgear.server set renewed_at = renewed_at - interval '2 seconds'")
+    while not (ended := rows(session, "select lease from postgear.reap_leases()")):
+        pass  # the session's lock is let go a moment after its socket
+    assert ended == [(lease,)]
+    assert rows(session, "select lease from postgear.reap_leases()") == [(1000,)]
+
+
 # -- a commit that is not an ack -------------------------------------------------------------------------------------
 
 

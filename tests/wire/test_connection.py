@@ -129,6 +129,13 @@ def test_missing_separators_are_an_error_and_the_stream_stays_in_step(name: str,
     assert good == ECHOED
 
 
+@pytest.mark.parametrize("name", ["WORK_COMPLETE", "WORK_DATA", "WORK_WARNING"])
+def test_a_worker_may_leave_the_separator_before_empty_data_out(name: str) -> None:
+    packet = encode_request(PacketType[name], b"H:lap:1")
+
+    assert read(PacketReader(), packet + ECHO) == [(PacketType[name], (b"H:lap:1", b"")), ECHOED]
+
+
 @pytest.mark.parametrize("start", [b"\0BAD", b"\0req", b"\0\0\0\0", b"\0REX", b"\0X", b"\0RX"])
 def test_bytes_without_a_magic_are_fatal_at_the_first_wrong_one(start: bytes) -> None:
     for chunks in ([start + b"\0" * 8], one_by_one(start)):

@@ -22,7 +22,7 @@ class Claims(Workers):
         if self.claims_stopped or self.suspended:
             return []
         lanes = []
-        for function in self.functions.values():
+        for function in self.active:
             if not function.workers or not function.id:
                 continue
             window = function.window()
@@ -118,3 +118,4 @@ class Claims(Workers):
         if not in_use and not any(function.claiming) and not any(function.uncommitted):
             self.functions.pop(function.name, None)
             self.functions_by_id.pop(function.id, None)
+            self.active.pop(function, None)

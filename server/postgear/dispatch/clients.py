@@ -200,6 +200,7 @@ class Clients(Claims):
             job.attempt += 1  # a claimed job carries the number of its next delivery, a foreground job that of its last
             function.foreground[job.priority] -= 1
             function.held[job.priority] += 1
+            self.active[function] = None  # it may have no workers
         else:
             function.running_foreground -= 1
 
@@ -236,6 +237,7 @@ class Clients(Claims):
         name, key, workload, reducer = request.arguments
         function = self.function(name)  # it may have been dropped meanwhile, and begins anew
         if found is not None and found.is_claimed:
+            self.active[function] = None  # it may have no workers
             self._add_claimed(function, found.priority, found.id, found.attempt, key, found.reducer, found.workload)
         job = self.uniques.get((function, key))  # not always the one found: another client may have been quicker
         if not peer.closed:

@@ -79,7 +79,7 @@ class Dispatcher(Clients):
             self._lose(job)
         self.serve_waiting()
         review = self._ticks % REVIEW_TICKS == 0
-        for function in self.functions.values():
+        for function in list(self.active):
             if function.assigned or function.rate:
                 function.rate = (function.rate + function.assigned / TICK_SECONDS) / 2
                 if function.rate < 1.0:
@@ -93,6 +93,8 @@ class Dispatcher(Clients):
                     keep = max(function.assigned_since_review, function.window()) if function.workers else 0
                     self._give_back(function, keep)
                 function.assigned_since_review = 0
+                if not function.workers and not function.rate and not any(function.held):
+                    del self.active[function]
 
     def _option(self, peer: Peer, arguments: Sequence[bytes]) -> None:
         if arguments[0].lower() == b"exceptions":

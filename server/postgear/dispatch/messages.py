@@ -23,14 +23,19 @@ class Settings(NamedTuple):
 class RequestKind(Enum):
     """What a connection is waiting for; nothing more of it is read until it is answered."""
 
-    STATUS = "status"  # of a handle: arguments handle, job id
-    STATUS_UNIQUE = "status unique"  # arguments unique
-    JOIN = "join"  # a foreground submit may join a durable job; arguments priority, function name, unique, workload, reducer
-    ADMIN = "admin"  # an admin line that needs the database; arguments its words
+    STATUS = "status"  # GET_STATUS of a job that is not in memory: arguments handle; number the job's id
+    STATUS_UNIQUE = "status unique"  # GET_STATUS_UNIQUE of one that is not in memory: arguments unique
+    JOIN = "join"  # a foreground submit that the database may join or refuse: arguments function name, coalescing key,
+    # workload, reducer or empty; number its priority
+    ADMIN = "admin"  # a text line: arguments its words, the first empty where the line is or begins with a blank
 
 
 class Request(NamedTuple):
-    """Something only the store can answer; the answer goes to the Dispatcher method named for the kind."""
+    """Something that the shell answers, asking the store where it must; see ``RequestKind`` for arguments and number.
+
+    The answer goes to the Dispatcher's ``send_status``, ``send_status_unique`` or ``joined``; that to an admin line is sent
+    to the peer. Then ``answered`` is called, whatever came of it.
+    """
 
     kind: RequestKind
     peer: Peer

@@ -41,6 +41,7 @@ class State:
         self.peers: dict[Peer, None] = {}
         self.functions: dict[bytes, Function] = {}
         self.functions_by_id: dict[int, Function] = {}
+        self.active: dict[Function, None] = {}  # those with workers, held jobs or a rate: what time and claims look at
         self.jobs: dict[bytes, Job] = {}
         self.uniques: dict[tuple[Function, bytes], Job] = {}
         self.dirty: list[Peer] = []

@@ -32,6 +32,7 @@ class Workers(Holding):
         peer.abilities.pop(function, None)
         peer.abilities[function] = timeout
         function.workers[peer] = None
+        self.active[function] = None
         self.claim_wanted = True
         if peer.sleeping:
             function.sleepers[peer] = None
@@ -257,8 +258,10 @@ class Workers(Holding):
         job.numerator = job.denominator = 0
         function.running -= 1
         if job.id:
-            # A foreground client waits for it here, so it stays; its row does not learn of this attempt.
+            # A foreground client waits for it here, so it stays.
+            # BUG: its row does not learn of this attempt, so that it is forgotten with the server (docs/operations.md).
             job.attempt += 1
+            log_job(logging.INFO, "possible duplicate", job)
             function.held[job.priority] += 1
         else:
             function.running_foreground -= 1

@@ -32,32 +32,12 @@ declare
     counts integer[];
     place integer;
     job_limit integer;
-    is_limited boolean;
+    has_room boolean := false;  -- known to be so
     is_wanted boolean;
 begin
-    -- One statement for both questions: each costs a tenth of the insert of a single job.
-    select
-        exists (
-            select from postgear.function
-            where id = any (function_ids) and coalesce(max_high, max_normal, max_low) is not null
-        ),
-        exists (select from postgear.server where sleeping)
-    into is_limited, is_wanted;
-    if is_limited then
-        select array_agg(id), array_agg(max_high), array_agg(max_normal), array_agg(max_low),
-            array_agg(postgear.count_up_to(id, greatest(max_high, max_normal, max_low)))
-        into limited, highs, normals, lows, counts
-        from postgear.function
-        where id = any (function_ids) and coalesce(max_high, max_normal, max_low) is not null;
-        -- Where the whole batch fits under the lowest limit of each, no job of it can be refused.
-        select exists (
-            select from unnest(limited, highs, normals, lows, counts) as bound (id, high, normal, low, present)
-            where present + cardinality(array_positions(function_ids, id)) > least(high, normal, low)
-        )
-        into is_limited;
-    end if;
-    if not is_limited then
-        -- The usual case: room for all and no key that is there already. One INSERT; ids come back in the order of the arrays.
+    loop
+        -- The usual case: room for all and no key that is there already. One statement, for each costs a tenth of the insert of a
+        -- single job; ids come back in the order of the arrays, and none where some function has limits.
         begin
             with added as (
                 insert into postgear.job (function_id, priority, unique_key, workload, run_at, reducer, lease, attempt)
@@ -68,17 +48,35 @@ begin
                     case when claim then 1 else 0 end
                 from unnest(function_ids, priorities, unique_keys, workloads, run_ats, reducers, claims)
                     as new (function_id, priority, unique_key, workload, run_at, reducer, claim)
+                where has_room or not exists (
+                    select from postgear.function
+                    where id = any (function_ids) and coalesce(max_high, max_normal, max_low) is not null
+                )
                 returning id
             )
-            select array_agg(id) into ids from added;
+            select array_agg(id), exists (select from postgear.server where sleeping) into ids, is_wanted from added;
+        exception when unique_violation then
+            has_room := true;  -- as far as is known; some key is there already: again, job by job
+        end;
+        if ids is not null then
             if is_wanted and not coalesce(true = all (claims), false) then
                 perform postgear.wake_servers();
             end if;
             return ids;
-        exception when unique_violation then
-            null;  -- some key is there already: again, job by job
-        end;
-    end if;
+        end if;
+        exit when has_room;
+
+        select array_agg(id), array_agg(max_high), array_agg(max_normal), array_agg(max_low),
+            array_agg(postgear.count_up_to(id, greatest(max_high, max_normal, max_low)))
+        into limited, highs, normals, lows, counts
+        from postgear.function
+        where id = any (function_ids) and coalesce(max_high, max_normal, max_low) is not null;
+        -- Where the whole batch fits under the lowest limit of each, no job of it can be refused.
+        select coalesce(bool_and(present + cardinality(array_positions(function_ids, id)) <= least(high, normal, low)), true)
+        into has_room
+        from unnest(limited, highs, normals, lows, counts) as bound (id, high, normal, low, present);
+        exit when not has_room;
+    end loop;
 
     for i in 1 .. cardinality(function_ids) loop
         is_claimed := coalesce(claims[i], false);

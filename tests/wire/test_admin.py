@@ -39,6 +39,7 @@ def test_too_many_words_are_told_how_many_there_may_be() -> None:
 
 def test_an_error_of_the_database_is_one_word_in_ascii() -> None:
     assert admin.store_error("Relation »job« is away") == b"ERR QUEUE_ERROR Relation+?job?+is+away\r\n"
+    assert admin.store_error("broke: gone\n\tprobably") == b"ERR QUEUE_ERROR broke:+gone+probably\r\n"
 
 
 def test_a_table_has_a_line_for_each_row_and_tabs_between_columns() -> None:

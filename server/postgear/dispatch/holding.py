@@ -83,8 +83,8 @@ class Holding(State):
             function.running -= 1
             if not job.id:
                 function.running_foreground -= 1
-            if job.owner is not None:
-                job.owner.jobs.pop(job.handle, None)
+            assert job.owner is not None
+            job.owner.jobs.pop(job.handle, None)
         elif job.id:
             function.held[job.priority] -= 1
         else:

@@ -252,8 +252,8 @@ class Workers(Holding):
             return
         job.move(JobEvent.LOSE)
         self.timed.pop(job, None)
-        if job.owner is not None:
-            job.owner.jobs.pop(job.handle, None)
+        assert job.owner is not None
+        job.owner.jobs.pop(job.handle, None)
         job.owner = None
         job.numerator = job.denominator = 0
         function.running -= 1

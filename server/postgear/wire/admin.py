@@ -36,7 +36,7 @@ def too_many_words() -> bytes:
 
 def store_error(text: str) -> bytes:
     """Answer a command that the database could not serve."""
-    return b"ERR QUEUE_ERROR " + text.replace(" ", "+").encode("ascii", "replace") + b"\r\n"
+    return b"ERR QUEUE_ERROR " + "+".join(text.split()).encode("ascii", "replace") + b"\r\n"
 
 
 def table(rows: Iterable[Sequence[bytes | int]]) -> bytes:

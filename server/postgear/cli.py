@@ -123,6 +123,9 @@ def _add_init(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     )
     init.add_argument("--dsn", help="the database (POSTGEAR_DSN, libpq's environment, or the TOML file)")
     init.add_argument("--queue", metavar="NAME", help="the queue's name, part of every background job's handle")
+    init.add_argument(
+        "--sql", action="store_true", help="change nothing, print the SQL for psql; without a database, for a new one"
+    )
     init.set_defaults(run=_init)
 
 
@@ -160,10 +163,14 @@ def _serve(arguments: argparse.Namespace) -> int:
 
 def _init(arguments: argparse.Namespace) -> int:
     dsn = load({"dsn": arguments.dsn}, os.environ).dsn
-    if dsn is None:
+    if dsn is None and not arguments.sql:
         raise ConfigError("no database given; --dsn, POSTGEAR_DSN or PGHOST, PGHOSTADDR, PGSERVICE, PGDATABASE name one")
     from postgear import schema
 
+    if dsn is None or arguments.sql:
+        found = None if dsn is None else schema.current(dsn)
+        print(schema.script(found, queue=arguments.queue), end="")
+        return 0
     print(f"schema postgear: version {schema.upgrade(dsn, queue=arguments.queue)}")
     return 0
 

@@ -15,6 +15,7 @@ To add a migration:
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,6 +57,33 @@ def upgrade(dsn: str, *, queue: str | None = None) -> str:
         if queue is not None:
             connection.exec_driver_sql("update postgear.queue set name = %s", (queue,))
     return VERSION
+
+
+def script(found: str | None, *, queue: str | None = None) -> str:
+    """Return what ``upgrade`` would run on a database with version *found*, as SQL for psql; None: on one without the schema.
+
+    One thing ``upgrade`` does is left out: dropping a function whose result has another type than in the release before.
+    Raises SchemaError for a version that this release does not know.
+    """
+    from alembic import command
+    from alembic.util import CommandError
+
+    config = _config()
+    config.output_buffer = io.StringIO()
+    try:
+        command.upgrade(config, f"{found}:head" if found else "head", sql=True)
+    except CommandError as error:
+        raise SchemaError(str(error)) from error
+    folder = _folder("sql")
+    parts = [
+        f"begin;\nselect pg_advisory_xact_lock({_LOCK_KEY});\ncreate schema if not exists postgear;\n",
+        config.output_buffer.getvalue(),
+        "set local check_function_bodies = off;\n",
+        *(path.read_text(encoding="utf-8") for pattern in _SQL_FILES for path in sorted(folder.glob(pattern))),
+    ]
+    if queue is not None:
+        parts.append(f"update postgear.queue set name = {sql.Literal(queue).as_string(None)};\n")
+    return "\n".join([*parts, "commit;\n"])
 
 
 def downgrade(dsn: str, revision: str) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
-from postgear import __version__, cli
+from postgear import __version__, cli, schema
 from tests.server.bytes import request
 
 Script = Sequence[tuple[bytes, bytes]]
@@ -223,6 +223,14 @@ def test_init_without_a_database_says_how_to_name_one(
 def test_init_that_the_database_refuses_does_not_advise_init(empty_dsn: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["init", "--dsn", empty_dsn, "--queue", "two words"]) == 3
     assert "postgear init" not in capsys.readouterr().err
+
+
+def test_init_with_sql_prints_and_changes_nothing(empty_dsn: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["init", "--sql", "--dsn", empty_dsn]) == 0
+    text = capsys.readouterr().out
+    assert "create table postgear.job" in text
+    assert "create or replace function postgear.claim_jobs" in text
+    assert schema.current(empty_dsn) is None
 
 
 def test_every_setting_is_a_flag_of_serve(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from postgear import schema
 from postgear.errors import SchemaError, StoreUnavailable
@@ -87,6 +88,15 @@ def test_two_upgrades_at_once_both_succeed(empty_dsn: str) -> None:
         assert list(pool.map(schema.upgrade, [empty_dsn] * 4)) == [schema.VERSION] * 4
 
 
+def test_the_script_does_what_upgrade_does(empty_dsn: str, dsn: str) -> None:
+    due = describe(dsn)
+    for found in (None, schema.VERSION):
+        with psycopg.connect(empty_dsn, autocommit=True) as connection:
+            connection.execute(sql.SQL(schema.script(found, queue="it's")))  # type: ignore[arg-type]
+        assert (schema.current(empty_dsn), queue_name(empty_dsn)) == (schema.VERSION, "it's")
+        assert describe(empty_dsn) == due
+
+
 def test_queue_name_is_set_and_kept(empty_dsn: str) -> None:
     schema.upgrade(empty_dsn, queue="orders")
     schema.upgrade(empty_dsn)
@@ -115,6 +125,8 @@ def test_a_server_takes_its_own_and_a_newer_schema_but_init_does_not(dsn: str) -
     schema.check(schema.current(dsn))
     with pytest.raises(SchemaError, match="9999"):
         schema.upgrade(dsn)
+    with pytest.raises(SchemaError, match="9999"):
+        schema.script("9999")
 
 
 def test_unreachable_database_is_store_unavailable() -> None:

@@ -1,4 +1,6 @@
-"""Carry jobs between the Dispatcher and the store: the loops that finish, claim and keep the lease (submits: ``submits``).
+"""Carry jobs between the Dispatcher and the store: the loops that finish, claim and keep the lease.
+
+The way of submits is in ``submits``, the answers to what connections ask in ``answers``.
 
 Each loop has at most one statement under way; what gathers meanwhile is its next batch (group commit without a delay).
 While the database is away all of them wait for ``_reconnect``, which first settles with the database what this server holds.
@@ -13,8 +15,9 @@ import random
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Final
 
+from .answers import Answers
 from .dispatch.dispatcher import TICK_SECONDS, Dispatcher
-from .dispatch.messages import Request, RequestKind
+from .dispatch.messages import Request
 from .errors import SchemaError, StoreError, StoreInDoubt, StoreUnavailable
 from .job import SubmitBatch
 from .logs import event
@@ -69,7 +72,6 @@ class Exchange:
         self._loop = asyncio.get_running_loop()
         self.store = make_store(self._notified, self._lost)
         self._changed = changed
-        self._serve_admin = serve_admin
         self._register = register
         self._lease_seconds = lease_seconds
         self._up = asyncio.Event()
@@ -101,6 +103,9 @@ class Exchange:
             flush=flush,
             fatal=self._fail,
         )
+        self._answers = Answers(
+            dispatcher, self.store, changed, serve_admin=serve_admin, settle=self.settle, resolve=self._submits.resolve
+        )
 
     # -- for the shell -------------------------------------------------------------------------------------------
 
@@ -130,14 +135,14 @@ class Exchange:
         """Look at what the Dispatcher has for the store; called after each of its events."""
         dispatcher = self.dispatcher
         self._submits.kick()
-        if dispatcher.finishes or dispatcher.releases or dispatcher.unused:
+        if self._has_finishes():
             self._finish_wanted.set()
         if dispatcher.claim_wanted:
             self._claim_wanted.set()
         if dispatcher.requests:
             requests, dispatcher.requests = dispatcher.requests, []
             for request in requests:
-                self._spawn(self._serve(request))
+                self._spawn(self._answers.serve(request))
 
     async def wait_up(self) -> None:
         """Wait until the database answers."""
@@ -145,8 +150,7 @@ class Exchange:
 
     async def settle(self) -> None:
         """Wait until every finish and release so far is committed. Raises StoreUnavailable when that takes too long."""
-        dispatcher = self.dispatcher
-        if not (self._is_finishing or dispatcher.finishes or dispatcher.releases or dispatcher.unused):
+        if not (self._is_finishing or self._has_finishes()):
             return
         settled = self._loop.create_future()
         self._settlers.append(settled)
@@ -160,9 +164,11 @@ class Exchange:
     @property
     def is_settled(self) -> bool:
         """Whether no submit, finish or release is waiting or under way."""
+        return self._submits.is_idle and not self._has_finishes() and not self._is_finishing
+
+    def _has_finishes(self) -> bool:
         dispatcher = self.dispatcher
-        waiting = dispatcher.finishes or dispatcher.releases or dispatcher.unused
-        return self._submits.is_idle and not waiting and not self._is_finishing
+        return bool(dispatcher.finishes or dispatcher.releases or dispatcher.unused or dispatcher.attempts)
 
     async def stop(self) -> None:
         """End the lease if the database answers; stop the loops."""
@@ -366,6 +372,13 @@ class Exchange:
 
     async def _finish(self) -> None:
         # Each list is emptied only after its commit; repeating a call that was committed changes nothing.
+        if self.dispatcher.attempts:  # before they are released
+            attempts, self.dispatcher.attempts = self.dispatcher.attempts, {}
+            try:
+                await self.store.record_attempts(attempts)
+            except StoreError:
+                self.dispatcher.attempts = attempts | self.dispatcher.attempts
+                raise
         if self._releasing:
             await self.store.release_jobs(self._releasing, given_out=True)
             self._releasing = []
@@ -413,7 +426,7 @@ class Exchange:
                 poll_at = now + pause
 
     def _has_workers(self) -> bool:
-        return any(function.workers for function in self.dispatcher.functions.values())
+        return any(function.workers for function in self.dispatcher.active)
 
     async def _fall_asleep(self) -> None:
         """Say that this server sleeps, then look once more: what was queued before it said so sends no NOTIFY."""
@@ -448,53 +461,3 @@ class Exchange:
         if jobs:
             self._awake_until = self._loop.time() + AWAKE_SECONDS
         self._changed()
-
-    # -- requests ------------------------------------------------------------------------------------------------
-
-    async def _serve(self, request: Request) -> None:
-        """Answer a connection that waits. A database that is away gets an error sent, not silence."""
-        try:
-            await self._answer(request)
-        except Exception as error:  # a bug of ours must not end the server, nor leave the connection waiting
-            event(log, logging.ERROR, "request failed", kind=request.kind.value, exception=error)
-            self.dispatcher.send_store_error(request.peer, "internal error, see the server's log")
-        self.dispatcher.answered(request.peer)
-        self._changed()
-
-    async def _answer(self, request: Request) -> None:
-        dispatcher = self.dispatcher
-        if request.kind is RequestKind.ADMIN:
-            await self._serve_admin(request)
-        elif request.kind is RequestKind.JOIN:
-            await self._join(request)
-        else:
-            try:
-                await self.settle()
-                if request.kind is RequestKind.STATUS:
-                    handle = request.arguments[0]
-                    status = await self.store.job_status(request.number, None)
-                    dispatcher.send_status(request.peer, handle, status)
-                else:
-                    unique = request.arguments[0]
-                    status = await self.store.job_status(None, unique)
-                    dispatcher.send_status_unique(request.peer, unique, status, 0)
-            except StoreError as error:
-                dispatcher.send_store_error(request.peer, str(error))
-
-    async def _join(self, request: Request) -> None:
-        assert request.function is not None
-        found = None
-        is_full = False
-        try:
-            await self.settle()
-            if not request.function.id:
-                await self._submits.resolve()
-            if key := request.arguments[1]:
-                found = await self.store.claim_unique(request.function.id, key)
-            if found is None and (room := self.dispatcher.room_for(request)) is not None:
-                is_full = room <= 0 or await self.store.is_full(request.function.id, room)
-        except StoreError as error:
-            # Foreground jobs need no database: this one runs by itself, which is what would happen if the durable job
-            # were at another server.
-            event(log, logging.INFO, "foreground job not joined", reason=error)
-        self.dispatcher.joined(request, found, is_full=is_full)

@@ -156,7 +156,7 @@ def test_a_joined_durable_job_of_a_lost_worker_stays_here(caplog: pytest.LogCapt
     desk.dispatcher.closed(first)
     assert desk.dispatcher.releases == []
     assert desk.grab(second) == b"durable"
-    assert desk.dispatcher.jobs[b"H:q:7"].attempt == 2
+    assert desk.dispatcher.attempts == {7: 2}
     flagged = [record.fields["attempt"] for record in caplog.records if record.message == "possible duplicate"]  # type: ignore[attr-defined]
     assert flagged == [2]
 
@@ -364,3 +364,16 @@ def test_the_end_of_its_only_job_makes_a_waiting_client() -> None:
     assert not client.is_waiting_client
     desk.send(worker, "WORK_COMPLETE", b"H:s:f1", b"")
     assert client.is_waiting_client
+
+
+def test_deliveries_before_a_foreground_job_became_durable_count() -> None:
+    desk = Desk()
+    first, second = desk.worker(), desk.worker()
+    client, other = desk.connect(), desk.connect()
+    desk.send(client, "SUBMIT_JOB", b"f", b"u", b"w")
+    desk.grab(first)
+    desk.dispatcher.closed(first)
+    desk.grab(second)
+    desk.send(other, "SUBMIT_JOB_BG", b"f", b"u", b"w")
+    desk.dispatcher.submitted(desk.dispatcher.submits.popleft(), [7])
+    assert desk.dispatcher.attempts == {7: 2}

@@ -278,6 +278,17 @@ def test_a_database_without_the_schema_stops_the_start_and_says_what_to_run(empt
     assert len(result.stderr.splitlines()) <= 2
 
 
+def test_an_older_schema_stops_the_start_and_is_named(private_dsn: str) -> None:
+    query(private_dsn, "update postgear.alembic_version set version_num = '0000'")
+    command = [PROGRAM, "serve", "--dsn", private_dsn, "--listen", "127.0.0.1:0"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    query(private_dsn, f"update postgear.alembic_version set version_num = '{schema.VERSION}'")
+
+    assert result.returncode == 3
+    assert f"version 0000, this server needs {schema.VERSION}" in result.stderr
+    assert result.stderr.count("postgear init") == 1
+
+
 def test_a_schema_that_vanishes_under_a_running_server_is_waited_for(
     start_server: Start, private_dsn: str, connect_to: ConnectTo
 ) -> None:

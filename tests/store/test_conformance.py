@@ -662,6 +662,18 @@ async def test_jobs_are_counted_by_function_priority_and_state(queue: Queue) -> 
 
 
 @on_both_stores
+async def test_attempts_made_from_memory_are_counted(queue: Queue) -> None:
+    store, other = await queue.server("a"), await queue.server("b")
+    ids = await queue.submit(store, {"claim": True}, {"claim": True}, {})
+    await store.record_attempts({ids[0]: 3, ids[2]: 3})
+    await store.record_attempts({ids[0]: 2})  # an older count
+    await other.record_attempts({ids[1]: 9})
+    assert [job.attempt for job in await store.list_jobs(0, 9)] == [3, 1, 0]
+    await store.release_jobs([ids[0]], given_out=True)
+    assert [job.attempt for job in await store.list_jobs(0, 1)] == [3]
+
+
+@on_both_stores
 async def test_jobs_are_listed_in_pages(queue: Queue) -> None:
     store = await queue.server()
     ids = await queue.submit(store, {"key": b"k"}, {"claim": True}, {"run_at": queue.now() + 60})

@@ -307,6 +307,7 @@ STATEMENTS = {
     "list_jobs": "select * from postgear.list_jobs(500, 10)",
     "job_status": "select * from postgear.job_status(500, null)",
     "job_status by key": "select * from postgear.job_status(null, 'k')",
+    "record_attempts": "select postgear.record_attempts(1, array[1], array[1::smallint])",
     "record_progress": "select postgear.record_progress(1, array[1], array[1], array[1])",
     "is_full": "select postgear.is_full(1, 100)",
 }

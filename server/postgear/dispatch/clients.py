@@ -203,6 +203,8 @@ class Clients(Claims):
             self.active[function] = None  # it may have no workers
         else:
             function.running_foreground -= 1
+            if job.attempt > 1:
+                self.attempts[job_id] = job.attempt
 
     def _submit_foreground(
         self, peer: Peer, priority: int, name: bytes, unique: bytes, workload: bytes, reducer: bytes | None

@@ -49,6 +49,7 @@ class Dispatcher(Clients):
     submits: batches to be stored, oldest first; the last is still open.
     finishes, releases (given out), unused (never given out): ids for the store.
     requests: what connections wait for. unresolved: functions whose id is not known. progress: newest report by id.
+    attempts: how often jobs were given out by now, by id, where that happened again from memory.
     claim_wanted: something changed that makes a claim worth while.
     """
 

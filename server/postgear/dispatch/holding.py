@@ -198,6 +198,7 @@ class Holding(State):
         self.finishing.clear()
         self.releases.clear()
         self.unused.clear()
+        self.attempts.clear()
         self.progress.clear()
         self.reopen_backlogs()
 

@@ -53,6 +53,7 @@ class State:
         self.unused: list[int] = []
         self.requests: list[Request] = []
         self.unresolved: list[Function] = []
+        self.attempts: dict[int, int] = {}
         self.progress: dict[int, tuple[int, int]] = {}
         self.claim_wanted = False
         self.waiting: dict[Peer, PacketType] = {}  # workers whose grab waits for a claim

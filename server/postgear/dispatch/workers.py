@@ -148,6 +148,8 @@ class Workers(Holding):
         function = job.function
         job.move(JobEvent.ASSIGN)
         job.owner = peer
+        if job.id and job.was_given_out:
+            self.attempts[job.id] = job.attempt  # its row knows of the first only
         job.was_given_out = True
         peer.jobs[job.handle] = job
         function.running += 1
@@ -258,9 +260,7 @@ class Workers(Holding):
         job.numerator = job.denominator = 0
         function.running -= 1
         if job.id:
-            # A foreground client waits for it here, so it stays.
-            # BUG: its row does not learn of this attempt, so that it is forgotten with the server (docs/operations.md).
-            job.attempt += 1
+            job.attempt += 1  # a foreground client waits for it here, so it stays
             log_job(logging.INFO, "possible duplicate", job)
             function.held[job.priority] += 1
         else:

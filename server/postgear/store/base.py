@@ -48,6 +48,9 @@ class Store(Protocol):
     async def promote_jobs(self) -> float | None:
         """Queue due scheduled jobs; returns seconds until the next, None: none is scheduled."""
 
+    async def record_attempts(self, attempts: dict[int, int]) -> None:
+        """Store how often jobs of this lease were given out, by id; a smaller number changes nothing."""
+
     async def record_progress(self, progress: dict[int, tuple[int, int]]) -> None:
         """Store numerator and denominator by id."""
 

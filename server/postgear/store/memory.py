@@ -263,6 +263,12 @@ class MemoryStore:
         left = scheduled[len(due) :]
         return max(left[0][0] - queue.now, 0.0) if left else None
 
+    async def record_attempts(self, attempts: dict[int, int]) -> None:
+        """See ``base.Store``."""
+        self._open()
+        for job in self._held(list(attempts)):
+            job.attempt = max(job.attempt, attempts[job.id])
+
     async def record_progress(self, progress: dict[int, tuple[int, int]]) -> None:
         """See ``base.Store``."""
         self._open()

@@ -29,6 +29,7 @@ FINISH: Final = {
     b"finish_jobs": b"select postgear.finish_jobs($1::bigint, $2::bigint[])",
     b"release_jobs": b"select postgear.release_jobs($1::bigint, $2::bigint[], $3::boolean)",
     b"release_others": b"select postgear.release_others($1::bigint, $2::bigint[])",
+    b"record_attempts": b"select postgear.record_attempts($1::bigint, $2::bigint[], $3::smallint[])",
     b"record_progress": b"select postgear.record_progress($1::bigint, $2::bigint[], $3::bigint[], $4::bigint[])",
 }
 CLAIM: Final = {
@@ -219,6 +220,13 @@ class PostgresStore:
         """See ``base.Store``."""
         data = (await self._claim.call(b"promote_jobs")).get_value(0, 0)
         return None if data is None else float(unpack(">d", data)[0])
+
+    async def record_attempts(self, attempts: dict[int, int]) -> None:
+        """See ``base.Store``."""
+        counts = [min(attempt, 32767) for attempt in attempts.values()]
+        await self._finish.call(
+            b"record_attempts", pack(">q", self.lease), arrays.int8_array(list(attempts)), arrays.int2_array(counts)
+        )
 
     async def record_progress(self, progress: dict[int, tuple[int, int]]) -> None:
         """See ``base.Store``."""

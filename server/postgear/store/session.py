@@ -18,6 +18,7 @@ import psycopg
 from psycopg import pq
 from psycopg.pq import DiagnosticField, ExecStatus
 
+from postgear import schema
 from postgear.errors import SchemaError, StoreError, StoreInDoubt, StoreUnavailable
 
 log = logging.getLogger("postgear.store")
@@ -105,6 +106,8 @@ class Session:
         self._watch()
         await self.run(_SETTINGS)
         try:
+            version = (await self.run(b"select version_num::text from postgear.alembic_version")).get_value(0, 0)
+            schema.check(None if version is None else version.decode())
             for name, sql in self._statements.items():
                 await self._run(lambda pgconn, name=name, sql=sql: pgconn.send_prepare(name, sql))  # type: ignore[misc]
         except _NoSchema as error:

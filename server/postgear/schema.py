@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from alembic.config import Config
     from sqlalchemy import Connection
 
-VERSION: Final = "0001"
+VERSION: Final = "0002"
 """The revision this release works with: Alembic's head, known without importing Alembic."""
 
-_SQL_FILES: Final = ("functions/*.sql", "views.sql")
+_SQL_FILES: Final = ("functions/*.sql", "triggers/*.sql", "views.sql", "roles.sql")
 """What is applied after the migrations, in this order, under ``sql/``."""
 
 _LOCK_KEY: Final = 0x706F737467656172

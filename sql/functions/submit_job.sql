@@ -7,6 +7,8 @@ create or replace function postgear.submit_job(
     reducer bytea default null
 ) returns bigint
 language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
 as $$
 -- Add one job in the caller's transaction and return its id, or the id of the job it coalesced with.
 --

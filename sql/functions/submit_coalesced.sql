@@ -49,7 +49,7 @@ begin
         select case submit_coalesced.priority when 0 then max_high when 1 then max_normal else max_low end into job_limit
         from postgear.function where id = target_id;
         -- The job itself is counted already, so the queue was full if it has more than the limit.
-        if job_limit < 2147483647 and postgear.is_full(target_id, job_limit + 1) then
+        if job_limit is not null and postgear.is_full(target_id, least(job_limit, 2147483646) + 1) then
             raise configuration_limit_exceeded using
                 message = format('postgear: the queue of function "%s" is full', encode(function_name, 'escape')),
                 hint = 'See max_high, max_normal and max_low in postgear.function.';

@@ -51,7 +51,8 @@ begin
 %4$s%3$s
     end if;
     if enqueue.added > 0 then
-        if enqueue.job_limit < 2147483647 and postgear.is_full(enqueue.function_id, enqueue.job_limit + 1) then
+        -- The jobs are counted already, so one more than the limit is too many.
+        if enqueue.job_limit is not null and postgear.is_full(enqueue.function_id, least(enqueue.job_limit, 2147483646) + 1) then
             raise configuration_limit_exceeded using
                 message = format('postgear: the queue of function "%%s" is full', encode(%1$s, 'escape')),
                 hint = 'See max_high, max_normal and max_low in postgear.function.';

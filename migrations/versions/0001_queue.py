@@ -63,13 +63,12 @@ def upgrade() -> None:
             run_at                  timestamptz,
             progress_numerator      bigint,
             progress_denominator    bigint,
-            function_id             integer not null check (function_id > 0),
-            priority                smallint not null check (priority between 0 and 2),
-            attempt                 smallint not null default 0 check (attempt >= 0),
-            unique_key              bytea check (octet_length(unique_key) between 1 and 65),
+            function_id             integer not null,
+            priority                smallint not null,
+            attempt                 smallint not null default 0,
+            unique_key              bytea,
             reducer                 bytea,
-            workload                bytea not null,
-            constraint scheduled_is_not_claimed check (run_at is null or lease is null)
+            workload                bytea not null
         ) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
         comment on table postgear.job is
             'Every background job that is queued, scheduled or running. A finished job has no row.';
@@ -80,7 +79,8 @@ def upgrade() -> None:
         comment on column postgear.job.unique_key is
             'The coalescing key: the unique, or for the unique "-" the 65 bytes "-" and SHA-512 of the workload.';
 
-        -- No foreign key to function and as few indexes as serve: each one costs every insert and every claim.
+        -- No checks, no foreign key to function and as few indexes as serve: each one costs every insert and every claim.
+        -- The functions in sql/functions, the only way to change rows, see to what a check would.
         create index job_queued_idx on postgear.job (function_id, priority, id) where lease is null and run_at is null;
         create index job_scheduled_idx on postgear.job (run_at) where run_at is not null;
         create index job_lease_idx on postgear.job (lease) where lease is not null;

@@ -86,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, parents=[table], help=text, description=text.capitalize() + ".")
         command.set_defaults(run=run)
     _add_submit(commands, server)
+    _add_trigger(commands)
     cancel = commands.add_parser("cancel", parents=[server], help="cancel a job", description="Cancel a job.")
     cancel.add_argument("handle", metavar="HANDLE", help="what `postgear submit -b` printed")
     cancel.set_defaults(run=_cancel)
@@ -149,6 +150,53 @@ def _add_submit(commands: argparse._SubParsersAction[argparse.ArgumentParser], s
     submit.set_defaults(run=_submit)
 
 
+def _add_trigger(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    trigger = commands.add_parser(
+        "trigger",
+        help="make, drop and list triggers that queue jobs",
+        description="Make, drop and list triggers that queue jobs. docs/triggers.md explains them.",
+    )
+    group = trigger.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    database = argparse.ArgumentParser(add_help=False)
+    database.add_argument("--dsn", help="the database (POSTGEAR_DSN, libpq's environment, or the TOML file)")
+
+    create = group.add_parser("create", parents=[database], help="make a trigger", description="Make a trigger on a table.")
+    create.add_argument("table", metavar="TABLE", help="as in SQL: a name that needs quotes has them")
+    create.add_argument("function", metavar="FUNCTION", help="the Gearman function that gets the jobs")
+    create.add_argument("--name", help="the trigger's name (default: postgear_FUNCTION)")
+    create.add_argument("--events", metavar="LIST", type=_words, help="of insert,update,delete,truncate (default: insert)")
+    create.add_argument("--level", choices=("statement", "row"), help="default: statement")
+    create.add_argument("--when", metavar="SQL", help="a condition over NEW and OLD")
+    create.add_argument("--columns", metavar="LIST", type=_words, help="queue for an update only if one of these changed")
+    create.add_argument("--payload", choices=("row", "change", "key", "columns"), help="what the workload holds (default: row)")
+    create.add_argument("--payload-columns", metavar="LIST", type=_words, help="the columns of --payload columns")
+    create.add_argument("--priority", choices=("high", "normal", "low"), help="default: normal")
+    create.add_argument("--delay", metavar="INTERVAL", help="as in SQL, for example '5 minutes'")
+    create.add_argument(
+        "--key",
+        metavar="LIST",
+        type=_words,
+        nargs="?",
+        const=[],
+        help="one queued job for all rows with the same values of these columns; without LIST: of the primary key",
+    )
+    create.add_argument("--enable", choices=("origin", "replica", "always"), help="default: origin")
+    create.set_defaults(run=_trigger_create)
+
+    drop = group.add_parser("drop", parents=[database], help="drop a trigger", description="Drop a trigger; its jobs stay.")
+    drop.add_argument("table", metavar="TABLE", help="as in SQL, or the number that `list` shows of one that is gone")
+    drop.add_argument("name", metavar="NAME")
+    drop.set_defaults(run=_trigger_drop)
+
+    listing = group.add_parser("list", parents=[database], help="show the triggers", description="Show the triggers.")
+    listing.add_argument("--json", action="store_true", help="print a JSON list instead of a table")
+    listing.set_defaults(run=_trigger_list)
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",")]
+
+
 def _serve(arguments: argparse.Namespace) -> int:
     from postgear import daemon
 
@@ -172,6 +220,40 @@ def _init(arguments: argparse.Namespace) -> int:
         print(schema.script(found, queue=arguments.queue), end="")
         return 0
     print(f"schema postgear: version {schema.upgrade(dsn, queue=arguments.queue)}")
+    return 0
+
+
+def _dsn(arguments: argparse.Namespace) -> str:
+    dsn = load({"dsn": arguments.dsn}, os.environ).dsn
+    if dsn is None:
+        raise ConfigError("no database given; --dsn, POSTGEAR_DSN or PGHOST, PGHOSTADDR, PGSERVICE, PGDATABASE name one")
+    return dsn
+
+
+def _trigger_create(arguments: argparse.Namespace) -> int:
+    dsn = _dsn(arguments)
+    from postgear import triggers
+
+    names = ["name", "events", "level", "when", "columns", "payload", "payload_columns", "priority", "delay", "key", "enable"]
+    options = {name: value for name in names if (value := getattr(arguments, name)) is not None}
+    print(triggers.create(dsn, arguments.table, arguments.function, options))
+    return 0
+
+
+def _trigger_drop(arguments: argparse.Namespace) -> int:
+    dsn = _dsn(arguments)
+    from postgear import triggers
+
+    triggers.drop(dsn, arguments.table, arguments.name)
+    return 0
+
+
+def _trigger_list(arguments: argparse.Namespace) -> int:
+    dsn = _dsn(arguments)
+    from postgear import triggers
+    from postgear.tables import print_rows
+
+    print_rows(triggers.Trigger._fields, triggers.installed(dsn), as_json=arguments.json)
     return 0
 
 

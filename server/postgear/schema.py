@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from alembic.config import Config
     from sqlalchemy import Connection
 
-VERSION: Final = "0001"
+VERSION: Final = "0002"
 """The revision this release works with: Alembic's head, known without importing Alembic."""
 
-_SQL_FILES: Final = ("functions/*.sql", "views.sql")
+_SQL_FILES: Final = ("functions/*.sql", "triggers/*.sql", "views.sql", "roles.sql")
 """What is applied after the migrations, in this order, under ``sql/``."""
 
 _LOCK_KEY: Final = 0x706F737467656172
@@ -102,7 +102,7 @@ def downgrade(dsn: str, revision: str) -> None:
 def current(dsn: str) -> str | None:
     """Return the version of the database's schema; None: there is none. Raises StoreUnavailable."""
     try:
-        with psycopg.connect(dsn, autocommit=True) as connection:
+        with psycopg.connect(dsn, autocommit=True, client_encoding="utf8") as connection:
             row = connection.execute("select to_regclass('postgear.alembic_version') is not null").fetchone()
             if row is None or not row[0]:
                 return None
@@ -137,7 +137,10 @@ def _changing(dsn: str) -> Iterator[tuple[Connection, Config]]:
     from sqlalchemy import NullPool, create_engine
     from sqlalchemy.exc import DBAPIError
 
-    engine = create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(dsn), poolclass=NullPool)
+    # In an SQL_ASCII database psycopg would give bytes for text.
+    engine = create_engine(
+        "postgresql+psycopg://", creator=lambda: psycopg.connect(dsn, client_encoding="utf8"), poolclass=NullPool
+    )
     try:
         with engine.begin() as connection:
             connection.exec_driver_sql(f"select pg_advisory_xact_lock({_LOCK_KEY})")

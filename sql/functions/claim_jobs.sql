@@ -11,6 +11,7 @@ as $$
 -- Claim queued jobs for a server: for each lane (function, priority) up to wanted jobs, oldest first, and up to
 -- max_bytes of workload altogether (but always one job when there is any).
 --
+-- A key that is for queued jobs only (until_claimed) goes with the claim.
 -- Claims nothing when holder is no registered server: its lease was reaped.
 -- Skips jobs that another claim is taking.  Called by: servers.  Tables: job (updates), server (reads).
 with candidate as materialized (
@@ -37,7 +38,9 @@ sized as (
 ),
 claimed as (
     update postgear.job
-    set lease = holder, attempt = least(job.attempt, 32766) + 1
+    set lease = holder,
+        attempt = least(job.attempt, 32766) + 1,
+        unique_key = case when not job.until_claimed then job.unique_key end
     where job.id in (select sized.id from sized where bytes_before < max_bytes)
     returning job.id, job.function_id, job.priority, job.attempt, job.unique_key, job.reducer, job.workload
 )

@@ -12,7 +12,9 @@ with present as materialized (
 ),
 claimed as (
     update postgear.job
-    set lease = holder, attempt = least(job.attempt, 32766) + 1
+    set lease = holder,
+        attempt = least(job.attempt, 32766) + 1,
+        unique_key = case when not job.until_claimed then job.unique_key end
     where job.id in (select present.id from present) and job.lease is null and job.run_at is null
       and exists (select from postgear.server where lease = holder)
     returning job.id, job.priority, job.attempt, job.reducer, job.workload

@@ -5,6 +5,8 @@ create or replace function postgear.job_status(
 ) returns record
 language sql
 stable
+security definer
+set search_path = pg_catalog, pg_temp
 as $$
 -- Return one job by its id or else by its unique key (of any function); all null: there is none.
 --

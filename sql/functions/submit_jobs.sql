@@ -35,6 +35,12 @@ declare
     has_room boolean := false;  -- known to be so
     is_wanted boolean;
 begin
+    if run_ats is not null and exists (
+        select from unnest(run_ats, claims) as new (run_at, claim) where run_at > extract(epoch from now()) and claim
+    ) then
+        raise invalid_parameter_value using
+            message = 'postgear: a scheduled job cannot be born claimed';
+    end if;
     loop
         -- The usual case: room for all and no key that is there already. One statement, for each costs a tenth of the insert of a
         -- single job; ids come back in the order of the arrays, and none where some function has limits.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha512
 from typing import Final
 
 from postgear.errors import StoreError, StoreUnavailable
@@ -31,6 +32,7 @@ class MemoryJob:
     lease: int | None
     attempt: int
     progress: tuple[int, int] | None = None
+    until_claimed: bool = False
 
     @property
     def is_queued(self) -> bool:
@@ -40,6 +42,8 @@ class MemoryJob:
     def claim(self, lease: int) -> None:
         """Give it to a server."""
         self.lease, self.attempt = lease, min(self.attempt + 1, ATTEMPT_MAX)
+        if self.until_claimed:
+            self.unique_key = None
 
     def release(self) -> None:
         """Take it from its server; its id keeps its place."""
@@ -99,6 +103,18 @@ class MemoryQueue:
     def count(self, function_id: int) -> int:
         """Return how many jobs a function has, in any state."""
         return sum(job.function_id == function_id for job in self.jobs.values())
+
+    def submit_coalesced(self, function_id: int, key: bytes, workload: bytes) -> int:
+        """Do what the SQL function of this name does for a job of normal priority that is due; returns its id."""
+        key = b"t" + sha512(b"key:" + key).digest()
+        job = self.find(function_id, key)
+        if job is None:
+            self.last_job += 1
+            job = MemoryJob(self.last_job, function_id, 1, key, workload, None, None, None, 0, until_claimed=True)
+            self.jobs[job.id] = job
+        job.workload = workload
+        self.wake_servers()
+        return job.id
 
     def end_lease(self, lease: int) -> int:
         """End a lease and release what it holds."""

@@ -1,0 +1,72 @@
+-- The roles, made where they are missing, and what each may do. Applied last: it speaks of all functions and views.
+--
+-- postgear_producer    queue jobs by SQL and ask for the state of one
+-- postgear_worker      what a server does, or a worker that claims by SQL: all of the queue's tables and functions
+-- postgear_admin       both, and triggers and the views
+--
+-- Members get these rights; the roles themselves cannot log in. PUBLIC has none.
+do $$
+declare
+    role_name text;
+    routine record;
+    has_roles boolean;
+begin
+    foreach role_name in array array['postgear_producer', 'postgear_worker', 'postgear_admin'] loop
+        begin
+            -- Roles belong to the whole cluster: another database may have made them already.
+            if to_regrole(role_name) is null then
+                execute format('create role %I nologin', role_name);
+                if role_name = 'postgear_admin' then
+                    grant postgear_producer, postgear_worker to postgear_admin;
+                end if;
+            end if;
+        exception
+            when duplicate_object or unique_violation then
+                null;  -- made in another database at the same moment
+            when insufficient_privilege or undefined_object then
+                raise notice 'postgear: role % was not made: %', role_name, sqlerrm
+                using hint = 'Let an administrator make it, then run `postgear init` again.';
+        end;
+    end loop;
+    select count(*) = 3 into has_roles
+    from pg_roles where rolname in ('postgear_producer', 'postgear_worker', 'postgear_admin');
+
+    revoke execute on all routines in schema postgear from public;
+    for routine in
+        select oid::regprocedure as signature from pg_proc
+        where proname like 'gman\_%' and obj_description(oid, 'pg_proc') like 'postgear:%'
+    loop
+        execute format('revoke execute on routine %s from public', routine.signature);
+        if has_roles then
+            execute format('grant execute on routine %s to postgear_producer', routine.signature);
+        end if;
+    end loop;
+    if not has_roles then
+        return;
+    end if;
+
+    grant usage on schema postgear to postgear_producer, postgear_worker, postgear_admin;
+    grant select on postgear.queue to postgear_producer;
+    for routine in
+        select oid::regprocedure as signature, proname in ('submit_job', 'submit_coalesced', 'job_status', 'handle') as is_for_producers,
+            proname ~ '^(trigger_|(create|drop)_trigger$)' as is_for_admins
+        from pg_proc where pronamespace = 'postgear'::regnamespace
+    loop
+        execute format('grant execute on routine %s to postgear_admin', routine.signature);
+        if not routine.is_for_admins then
+            execute format('grant execute on routine %s to postgear_worker', routine.signature);
+        end if;
+        if routine.is_for_producers then
+            execute format('grant execute on routine %s to postgear_producer', routine.signature);
+        end if;
+    end loop;
+
+    grant select, insert, update, delete on postgear.job, postgear.function, postgear.server to postgear_worker;
+    grant select on postgear.queue, postgear.alembic_version to postgear_worker;
+    grant usage on sequence postgear.lease_seq to postgear_worker;
+
+    grant select on postgear.jobs, postgear.triggers to postgear_admin;
+    grant select, insert, update, delete on postgear.trigger to postgear_admin;
+    grant usage, create on schema postgear_trigger to postgear_admin;
+end
+$$;

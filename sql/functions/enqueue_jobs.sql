@@ -22,6 +22,7 @@ declare
     coalescing_keys bytea[];
     ids bigint[];
     wrong text;
+    is_limited boolean;
 begin
     handles := '{}';
     if cardinality(function_names) = 0 and cardinality(workloads) = 0 then
@@ -45,6 +46,18 @@ begin
         raise invalid_parameter_value using message = 'postgear: ' || wrong;
     end if;
 
+    is_limited := exists (
+        select from postgear.function
+        where name = any (function_names) and coalesce(max_high, max_normal, max_low) is not null
+    );
+    if cardinality(function_names) = 1 and not is_limited then
+        -- In half the time of what follows.
+        handles := array[postgear.handle(postgear.submit_job(
+            function_names[1], workloads[1], unique_keys[1], coalesce(priorities[1], 1::smallint), run_ats[1]
+        ))];
+        return;
+    end if;
+
     -- Each name once, and always in one order: two transactions that use new names must not wait for each other in a circle.
     with named as materialized (
         select ordered.name, postgear.function_id(ordered.name) as id
@@ -64,10 +77,7 @@ begin
     from unnest(function_names, workloads, unique_keys, priorities) with ordinality as new (name, workload, key, priority, place)
     join named on named.name = new.name;
 
-    if exists (
-        select from postgear.function
-        where id = any (function_ids) and coalesce(max_high, max_normal, max_low) is not null
-    ) then
+    if is_limited then
         begin
             ids := postgear.submit_jobs(null, function_ids, priorities, coalescing_keys, workloads, run_ats);
             refused := array_position(ids, 0::bigint);

@@ -151,6 +151,14 @@ def test_job_without_a_transaction_of_its_own_waits_for_the_commit(database: Dat
     engine.dispose()
 
 
+def test_killed_session_leaves_no_job(connection: Any, database: Database) -> None:
+    enqueue(connection, "index", "a")
+    database.look.execute("select pg_terminate_backend(%s, 5000)", (connection.info.backend_pid,))
+    with pytest.raises(psycopg.OperationalError):
+        connection.commit()
+    assert database.jobs() == []
+
+
 def test_cursor_keeps_the_rows_it_has(connection: Any) -> None:
     cursor = connection.execute("select generate_series(1, 3)")
     enqueue(cursor, "index")

@@ -48,7 +48,8 @@ begin
     grant usage on schema postgear to postgear_producer, postgear_worker, postgear_admin;
     grant select on postgear.queue to postgear_producer;
     for routine in
-        select oid::regprocedure as signature, proname in ('submit_job', 'submit_coalesced', 'job_status', 'handle') as is_for_producers,
+        select oid::regprocedure as signature,
+            proname in ('submit_job', 'enqueue_jobs', 'submit_coalesced', 'job_status', 'handle') as is_for_producers,
             proname ~ '^(trigger_|(create|drop)_trigger$)' as is_for_admins
         from pg_proc where pronamespace = 'postgear'::regnamespace
     loop

@@ -8,6 +8,10 @@
      ├─ StoreError           the database did not do what was asked
      │   ├─ StoreUnavailable   it could not be reached; nothing is known to have changed
      │   └─ StoreInDoubt       a commit was sent and its outcome is not known; never an ack
+     ├─ EnqueueError         a job could not be queued in an application's transaction
+     │   ├─ InvalidJob         there can be no such job (a ValueError, too)
+     │   ├─ UnsupportedConnection  the object is no connection that can be used (a TypeError, too)
+     │   └─ QueueFull          the function has as many jobs as it may
      ├─ EmbeddedError        the embedded PostgreSQL could not be set up or started
      ├─ ProtocolError        the peer sent bytes that are not Gearman; carries the ERROR code
      └─ ServerError          a Gearman server answered with ERROR or could not be reached
@@ -46,6 +50,26 @@ class StoreUnavailable(StoreError):
 
 class StoreInDoubt(StoreError):
     """A commit was sent and its outcome is not known; it must not be acknowledged."""
+
+
+class EnqueueError(PostgearError):
+    """A job could not be queued in an application's transaction."""
+
+
+class InvalidJob(EnqueueError, ValueError):
+    """There can be no such job: a name too long, a payload that is not JSON, an unknown priority."""
+
+
+class UnsupportedConnection(EnqueueError, TypeError):
+    """The object is no connection, or one of a database other than PostgreSQL."""
+
+
+class QueueFull(EnqueueError):
+    """*function* has as many jobs as its limits allow; nothing was queued, and the transaction can go on."""
+
+    def __init__(self, function: str) -> None:
+        super().__init__(f"the queue of function {function!r} is full")
+        self.function = function
 
 
 class EmbeddedError(PostgearError):

@@ -108,7 +108,7 @@ def _start(place: Place, loads: Loads, jobs_per_second: float) -> Figures:
     return {
         "jobs": jobs - warm_up,
         "p50_milliseconds": statistics.median(after_sent),
-        "p99_milliseconds": statistics.quantiles(after_sent, n=100)[98],
+        "p99_milliseconds": statistics.quantiles(after_sent, n=100, method="inclusive")[98],
         "longest_milliseconds": max(after_sent),
         "p50_milliseconds_after_reply_to_commit": statistics.median(after_committed),
         "p50_milliseconds_of_commit": statistics.median(commits),

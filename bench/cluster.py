@@ -79,13 +79,13 @@ def temporary_cluster(folder: Path) -> Iterator[Cluster]:
         folder.chmod(0o711)
         shutil.chown(data, user, user)
     log = folder / "postgres.log"
-    initdb = [_binary("initdb"), "--pgdata", str(data), "--username", "postgres", "--auth", "trust"]
+    initdb = [binary("initdb"), "--pgdata", str(data), "--username", "postgres", "--auth", "trust"]
     initdb += ["--encoding", "UTF8", "--locale", "C.UTF-8"]
     with child(initdb, log, user=user) as process:
         if process.wait(_START_TIMEOUT_SECONDS) != 0:
             raise BenchError(f"initdb failed: {tail(log)}")
     port = free_port()
-    postgres = [_binary("postgres"), "-D", str(data), "-p", str(port)]
+    postgres = [binary("postgres"), "-D", str(data), "-p", str(port)]
     postgres += ["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="]
     with child(postgres, log, user=user, stop_signal=signal.SIGINT) as process:
         dsn = f"host=127.0.0.1 port={port} user=postgres dbname=postgres"
@@ -106,7 +106,7 @@ def _answers(dsn: str) -> bool:
     return True
 
 
-def _binary(name: str) -> str:
+def binary(name: str) -> str:
     """Return the path of a PostgreSQL program: from PATH, else the newest below Debian's folder."""
     found = shutil.which(name)
     if found is not None:

@@ -1,4 +1,7 @@
-"""The job servers that are compared: how each is started on an empty queue, asked, and stopped."""
+"""The job servers that are compared: how each is started on an empty queue, asked, and stopped.
+
+The queues that are compared by their SQL functions alone are in `queues`; they have their places here too.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,11 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
+
+import psycopg
 
 from .cluster import Cluster
 from .process import BenchError, child, free_port, tail, wait_until
@@ -23,25 +28,70 @@ _ADMIN_TIMEOUT_SECONDS: Final = 20.0
 
 @dataclasses.dataclass(frozen=True)
 class Contestant:
-    """A job server in one configuration.
+    """A job server in one configuration, or a queue that is used by SQL.
 
-    arguments: added to the command, and printed with the results.
     job_table: the table of its database in which queued jobs are rows; None if the queue is in memory.
+    check: raises BenchError, which says what is missing, unless it can take part on this machine and cluster.
+    prepare: makes what it needs in an empty database, whose DSN it gets; None if it does so itself.
+    program: the server's command; None if it has no server.
+    arguments: added to the command, and printed with the results.
     log_when_ready: the word its log shows when it is up; None if answering is all there is to see.
     """
 
     name: str
     title: str
-    arguments: tuple[str, ...]
     job_table: str | None
+    check: Callable[[Cluster], None]
+    prepare: Callable[[Cluster, str], None] | None = None
+    program: str | None = None
+    arguments: tuple[str, ...] = ()
     log_when_ready: str | None = None
 
 
-POSTGEAR: Final = Contestant("postgear", "postgear", (), "postgear.job", "ready")
-GEARMAND: Final = Contestant("gearmand", "gearmand, memory", (), None)
-GEARMAND_BUCKETS: Final = Contestant("gearmand-buckets", "… 500,009 buckets", ("--hashtable-buckets", "500009"), None)
-GEARMAND_POSTGRES: Final = Contestant("gearmand-postgres", "gearmand, Postgres", ("-q", "Postgres"), "queue")
-CONTESTANTS: Final = (POSTGEAR, GEARMAND, GEARMAND_BUCKETS, GEARMAND_POSTGRES)
+def initialise(dsn: str, *options: str) -> None:
+    """Run `postgear init` with *options*. Raises BenchError where it fails."""
+    command = [_postgear(), "init", "--dsn", dsn, *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=_READY_TIMEOUT_SECONDS)
+    if done.returncode != 0:
+        raise BenchError(f"postgear init: {done.stderr.strip()[-500:]}")
+
+
+def check_postgear(_: Cluster) -> None:
+    """Raise BenchError unless there is a postgear command."""
+    _postgear()
+
+
+def _check_gearmand(_: Cluster) -> None:
+    if shutil.which("gearmand") is None:
+        raise BenchError("no gearmand in PATH")
+
+
+def _postgear() -> str:
+    """Return the command: the one of this tree's environment, else the one in PATH."""
+    local = ROOT / ".venv" / "bin" / "postgear"
+    found = str(local) if local.exists() else shutil.which("postgear")
+    if found is None:
+        raise BenchError("no postgear command in .venv/bin or PATH")
+    return found
+
+
+POSTGEAR: Final = Contestant(
+    "postgear",
+    "postgear",
+    "postgear.job",
+    check_postgear,
+    prepare=lambda _, dsn: initialise(dsn),
+    program="postgear",
+    log_when_ready="ready",
+)
+GEARMAND: Final = Contestant("gearmand", "gearmand, memory", None, _check_gearmand, program="gearmand")
+GEARMAND_BUCKETS: Final = dataclasses.replace(
+    GEARMAND, name="gearmand-buckets", title="… 500,009 buckets", arguments=("--hashtable-buckets", "500009")
+)
+GEARMAND_POSTGRES: Final = dataclasses.replace(
+    GEARMAND, name="gearmand-postgres", title="gearmand, Postgres", job_table="queue", arguments=("-q", "Postgres")
+)
+SERVERS: Final = (POSTGEAR, GEARMAND, GEARMAND_BUCKETS, GEARMAND_POSTGRES)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +133,7 @@ class Place:
     def __init__(self, contestant: Contestant, cluster: Cluster, folder: Path, dsn: str) -> None:
         self.contestant = contestant
         self.cluster = cluster
-        self._dsn = dsn
+        self.dsn = dsn
         self.folder = folder
         self._log = folder / f"{contestant.name}.log"
 
@@ -118,21 +168,27 @@ class Place:
             return False
 
     def _command(self, port: int) -> list[str]:
-        if self.contestant is POSTGEAR:
-            command = [_postgear(), "serve", "--dsn", self._dsn, "--listen", f"127.0.0.1:{port}", "--name", "bench"]
+        if self.contestant.program == "postgear":
+            command = [_postgear(), "serve", "--dsn", self.dsn, "--listen", f"127.0.0.1:{port}", "--name", "bench"]
         else:
             command = ["gearmand", "--listen", "127.0.0.1", "--port", str(port), "--log-file", "stderr"]
             command += ["--pid-file", str(self.folder / "gearmand.pid")]
             if self.contestant is GEARMAND_POSTGRES:
-                command += ["--libpq-conninfo", self._dsn]
+                command += ["--libpq-conninfo", self.dsn]
         return [*command, *self.contestant.arguments]
+
+    def connect(self) -> psycopg.Connection[tuple[object, ...]]:
+        """Return an autocommit connection to the place's database."""
+        return self.cluster.connect(self.dsn)
 
     def stored_jobs(self) -> int | None:
         """Count the rows of the job table; None if the queue is in memory."""
         table = self.contestant.job_table
-        if table is None:
-            return None
-        with self.cluster.connect(self._dsn) as connection:
+        return None if table is None else self.rows_in(table)
+
+    def rows_in(self, table: str) -> int:
+        """Count the rows of a table."""
+        with self.connect() as connection:
             row = connection.execute(f"select count(*)::int from {table}".encode()).fetchone()
         assert row is not None
         assert isinstance(row[0], int)
@@ -140,7 +196,7 @@ class Place:
 
     def fill_gearmand_table(self, jobs: int) -> None:
         """Put rows into gearmand's table, for its next start to load: submitting them takes minutes."""
-        with self.cluster.connect(self._dsn) as connection:
+        with self.connect() as connection:
             connection.execute(
                 """
                 insert into queue (unique_key, function_name, priority, data, when_to_run)
@@ -153,39 +209,19 @@ class Place:
 
 @contextlib.contextmanager
 def fresh_place(contestant: Contestant, cluster: Cluster, folder: Path) -> Iterator[Place]:
-    """Give *contestant* an empty queue, with postgear's schema in it if it is postgear, and take it away again."""
+    """Give *contestant* an empty queue, prepared as it needs, and take it away again."""
     with cluster.database() as dsn:
-        if contestant is POSTGEAR:
-            _initialise(dsn)
+        if contestant.prepare is not None:
+            contestant.prepare(cluster, dsn)
         yield Place(contestant, cluster, folder, dsn)
 
 
-def _initialise(dsn: str) -> None:
-    done = subprocess.run([_postgear(), "init", "--dsn", dsn], capture_output=True, text=True, timeout=_READY_TIMEOUT_SECONDS)
-    if done.returncode != 0:
-        raise BenchError(f"postgear init: {done.stderr.strip()[-500:]}")
-
-
-def _postgear() -> str:
-    """Return the command: the one of this tree's environment, else the one in PATH."""
-    local = ROOT / ".venv" / "bin" / "postgear"
-    found = str(local) if local.exists() else shutil.which("postgear")
-    if found is None:
-        raise BenchError("no postgear command in .venv/bin or PATH")
+def versions() -> dict[str, str]:
+    """Return what the programs that are installed say of their versions."""
+    found = {}
+    for contestant in (POSTGEAR, GEARMAND):
+        with contextlib.suppress(BenchError, FileNotFoundError):
+            command = [_postgear(), "version"] if contestant is POSTGEAR else ["gearmand", "--version"]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=10)
+            found[contestant.name] = done.stdout.strip().partition(" - ")[0]
     return found
-
-
-def is_installed(contestant: Contestant) -> bool:
-    """Say whether the contestant's program can be started at all."""
-    if contestant is not POSTGEAR:
-        return shutil.which("gearmand") is not None
-    with contextlib.suppress(BenchError):
-        return bool(_postgear())
-    return False
-
-
-def version(contestant: Contestant) -> str:
-    """Return what the contestant's program says of its version."""
-    command = [_postgear(), "version"] if contestant is POSTGEAR else ["gearmand", "--version"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=10)
-    return done.stdout.strip().partition(" - ")[0]

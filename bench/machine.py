@@ -9,7 +9,8 @@ import platform
 import subprocess
 from pathlib import Path
 
-from .contestants import CONTESTANTS, ROOT, is_installed, version
+from . import contestants, peers
+from .contestants import ROOT
 
 
 def facts(data_folder: Path) -> dict[str, object]:
@@ -26,8 +27,8 @@ def facts(data_folder: Path) -> dict[str, object]:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of everything that takes part, except PostgreSQL's, which is among its settings."""
-    found = {contestant.name: version(contestant) for contestant in CONTESTANTS if is_installed(contestant)}
+    """Return the versions of everything that may take part, except PostgreSQL's, which is among its settings."""
+    found = contestants.versions() | peers.versions()
     found["libgearman"] = _libgearman_version()
     found["python"] = platform.python_version()
     found["psycopg"] = importlib.metadata.version("psycopg")

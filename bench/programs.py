@@ -6,7 +6,7 @@ import contextlib
 import json
 import selectors
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Final
 
@@ -15,7 +15,7 @@ from .process import BenchError, child, tail, wait_until
 
 _SOURCES: Final = Path(__file__).resolve().parent / "load"
 _BUILD: Final = _SOURCES / "build"
-_NAMES: Final = ("pipelined", "clients", "workers")
+_NAMES: Final = ("pipelined", "clients", "workers", "starts")
 _FLAGS: Final = ("-O2", "-std=c99", "-Wall", "-Wextra", "-Werror")
 _TIMEOUT_SECONDS: Final = 120  # of one load; the slowest that is asked for here takes about 10 s
 _REGISTER_TIMEOUT_SECONDS: Final = 10.0
@@ -58,12 +58,7 @@ class Load:
     def workers(self, workers: int) -> Iterator[None]:
         """Keep workers connected for the time of the block."""
         with self._start("workers", "-w", str(workers)) as process:
-            wait_until(
-                lambda: self._server.counts()[2] == workers,
-                f"registration of {workers} workers",
-                timeout_seconds=_REGISTER_TIMEOUT_SECONDS,
-                process=process,
-            )
+            self._wait_for_workers(workers, process)
             yield
 
     @contextlib.contextmanager
@@ -71,6 +66,21 @@ class Load:
         """Run *jobs* queued jobs; the workers stay connected, idle, for the time of the block."""
         with self._start("workers", "-w", str(workers), "-n", str(jobs)) as process:
             yield self._read(process, "workers")
+
+    @contextlib.contextmanager
+    def starts(self, jobs: int) -> Iterator[Callable[[], list[float]]]:
+        """Keep one worker connected; give what waits for the jobs 0…jobs-1 and returns when each one started (monotonic)."""
+        with self._start("starts", "-n", str(jobs)) as process:
+            self._wait_for_workers(1, process)
+            yield lambda: list(json.loads(self._line(process, "starts"))["starts"])
+
+    def _wait_for_workers(self, workers: int, process: subprocess.Popen[bytes]) -> None:
+        wait_until(
+            lambda: self._server.counts()[2] == workers,
+            f"registration of {workers} workers",
+            timeout_seconds=_REGISTER_TIMEOUT_SECONDS,
+            process=process,
+        )
 
     def _run(self, name: str, *options: str) -> Figures:
         with self._start(name, *options) as process:
@@ -84,13 +94,16 @@ class Load:
             yield process
 
     def _read(self, process: subprocess.Popen[bytes], name: str) -> Figures:
+        figures: Figures = json.loads(self._line(process, name))
+        return figures
+
+    def _line(self, process: subprocess.Popen[bytes], name: str) -> bytes:
         """Return the line the program prints. The program ends itself in time; the wait here is for a stopped one."""
         assert process.stdout is not None
         line = _read_line(process.stdout, _TIMEOUT_SECONDS + 10.0)
         if not line:
             raise BenchError(f"{name}: {tail(self._log) or 'no output, no complaint'}")
-        figures: Figures = json.loads(line)
-        return figures
+        return line
 
 
 def _read_line(stream: IO[bytes], timeout_seconds: float) -> bytes:

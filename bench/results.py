@@ -8,9 +8,9 @@ import statistics
 from pathlib import Path
 from typing import Final
 
-from .contestants import POSTGEAR, Contestant
+from .contestants import Contestant
 from .programs import Figures
-from .rows import Figure, Row, Target
+from .row import Figure, Row, Target
 
 FOLDER: Final = Path(__file__).resolve().parent / "results"
 
@@ -34,10 +34,14 @@ class Results:
         values = [figures[name] for figures in self.samples.get((row.name, contestant.name), []) if name in figures]
         return statistics.median(values) if values else None
 
-    def ratio(self, row: Row, figure: Figure, other: Contestant) -> float | None:
-        """Return postgear's median divided by *other*'s; None if one is missing or they cannot be compared."""
-        ours, theirs = self.median(row, POSTGEAR, figure.name), self.median(row, other, figure.name)
-        if not ours or not theirs or (figure.grows_with_jobs and self._jobs(row, POSTGEAR) != self._jobs(row, other)):
+    def ratio(self, row: Row, figure: Figure, other: Contestant, of: Contestant | None = None) -> float | None:
+        """Return a median divided by *other*'s; None if one is missing or they cannot be compared.
+
+        of: whose; None: the subject's.
+        """
+        of = of or row.subject
+        ours, theirs = self.median(row, of, figure.name), self.median(row, other, figure.name)
+        if not ours or not theirs or (figure.grows_with_jobs and self._jobs(row, of) != self._jobs(row, other)):
             return None
         return ours / theirs
 
@@ -45,10 +49,11 @@ class Results:
         return self.median(row, contestant, "jobs")
 
     def reached(self, row: Row, figure: Figure, target: Target) -> bool | None:
-        """Say whether postgear reached *target*; None if there is nothing to say it by."""
-        measured = (
-            self.ratio(row, figure, target.against) if target.against is not None else self.median(row, POSTGEAR, figure.name)
-        )
+        """Say whether *target* is reached; None if there is nothing to say it by."""
+        if target.against is not None:
+            measured = self.ratio(row, figure, target.against, target.of)
+        else:
+            measured = self.median(row, target.of or row.subject, figure.name)
         if measured is None:
             return None
         return measured <= target.value if figure.less_is_better else measured >= target.value
@@ -59,10 +64,12 @@ class Results:
             f"{row.name}.{figure.name}": {
                 "unit": figure.unit,
                 "median": _known({c.name: self.median(row, c, figure.name) for c in row.contestants}),
-                "postgear_ratio_to": _known({c.name: self.ratio(row, figure, c) for c in row.contestants if c is not POSTGEAR}),
+                "subject": row.subject.name,
+                "ratio_to": _known({c.name: self.ratio(row, figure, c) for c in row.contestants if c is not row.subject}),
                 "targets": [
                     {
                         "at_most" if figure.less_is_better else "at_least": target.value,
+                        "of": (target.of or row.subject).name,
                         "times": target.against.name if target.against else None,
                         "reached": self.reached(row, figure, target),
                     }

@@ -1,95 +1,24 @@
-"""The rows of the table: what is done to a contestant, which figures come out, and what they should be.
+"""The rows of the table: what is done to a job server, which figures come out, and what they should be.
 
 A measure function gets an empty place and returns its figures; it also checks that the jobs are where they should be,
-so that no server is quick by losing them.
+so that no server is quick by losing them. The rows of what happens in SQL are in `sql_rows`.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import time
-from collections.abc import Callable
 from typing import Final
 
-from .contestants import (
-    CONTESTANTS,
-    GEARMAND,
-    GEARMAND_BUCKETS,
-    GEARMAND_POSTGRES,
-    POSTGEAR,
-    Contestant,
-    Place,
-    Server,
-)
+from .contestants import GEARMAND, GEARMAND_BUCKETS, GEARMAND_POSTGRES, POSTGEAR, Place, Server
 from .process import BenchError, cpu_seconds, resident_bytes, tree_cpu_seconds, wait_until
 from .programs import Figures, Load
+from .row import Figure, Loads, Row, Target
+from .sql_rows import SQL_ROWS
 
 _EMPTY_TIMEOUT_SECONDS: Final = 10.0
 _STATUS_TIMEOUT_SECONDS: Final = 5.0
 _SETTLE_SECONDS: Final = 2.0  # after connecting, before an idle server's CPU is counted
-
-
-@dataclasses.dataclass(frozen=True)
-class Target:
-    """What postgear's figure should be: at least (or at most, see Figure) *value*, times that of *against* if given."""
-
-    value: float
-    against: Contestant | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Figure:
-    """One number of a row, shown as one line of the table.
-
-    grows_with_jobs: it means nothing to divide it by that of another number of jobs.
-    """
-
-    name: str
-    title: str
-    unit: str
-    targets: tuple[Target, ...] = ()
-    less_is_better: bool = False
-    grows_with_jobs: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
-class Loads:
-    """How much a row asks for.
-
-    jobs: of the contestants that are quick at it.
-    postgres_jobs: of gearmand with its Postgres queue, for which the same number would take minutes.
-    idle_seconds: how long an idle server is looked at.
-    """
-
-    jobs: int
-    postgres_jobs: int
-    idle_seconds: float
-
-    def of(self, contestant: Contestant) -> int:
-        """Return the number of jobs for *contestant*."""
-        return self.postgres_jobs if contestant is GEARMAND_POSTGRES else self.jobs
-
-
-Measure = Callable[[Place, Loads], Figures]
-
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """One kind of work. contestants: those that can do it."""
-
-    name: str
-    measure: Measure
-    figures: tuple[Figure, ...]
-    jobs: int = 0
-    postgres_jobs: int = 0
-    contestants: tuple[Contestant, ...] = CONTESTANTS
-
-    def loads(self, quick: bool) -> Loads:
-        """Return what to ask for; quick shortens only what is slow and does not change with its length."""
-        if quick:
-            return Loads(self.jobs, self.postgres_jobs // 4, 3.0)
-        return Loads(self.jobs, self.postgres_jobs, 10.0)
 
 
 def _pipelined(place: Place, loads: Loads, unique: str) -> Figures:
@@ -159,7 +88,7 @@ def _idle(place: Place, loads: Loads) -> Figures:
         time.sleep(_SETTLE_SECONDS)
         started = time.monotonic()
         server_seconds, postgres_seconds = cpu_seconds(server.process.pid), tree_cpu_seconds(postmaster)
-        time.sleep(loads.idle_seconds)
+        time.sleep(loads.seconds)
         server_seconds = cpu_seconds(server.process.pid) - server_seconds
         postgres_seconds = tree_cpu_seconds(postmaster) - postgres_seconds
         seconds = time.monotonic() - started
@@ -264,4 +193,5 @@ ROWS: Final = (
         ),
         contestants=(POSTGEAR, GEARMAND, GEARMAND_POSTGRES),
     ),
+    *SQL_ROWS,
 )

@@ -7,12 +7,18 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
-from .contestants import GEARMAND, GEARMAND_POSTGRES, POSTGEAR, Contestant
+from .contestants import GEARMAND, GEARMAND_POSTGRES, Contestant
+from .queues import GMAN_PLPYTHON, GRAPHILE
 from .results import Results
-from .rows import Figure, Row, Target
+from .row import Figure, Row, Target
 
-_MINIMUM_WIDTH: Final = 150  # columns; a narrower terminal wraps lines, which is better than cut numbers
-_AGAINST: Final = {GEARMAND: "memory", GEARMAND_POSTGRES: "Postgres"}
+_MINIMUM_WIDTH: Final = 180  # columns; a narrower terminal wraps lines, which is better than cut numbers
+_SHORT: Final = {
+    GEARMAND.name: "memory",
+    GEARMAND_POSTGRES.name: "Postgres",
+    GMAN_PLPYTHON.name: "PL/Python",
+    GRAPHILE.name: "graphile",
+}
 
 
 def console() -> Console:
@@ -22,14 +28,19 @@ def console() -> Console:
 
 
 def table(results: Results, rows: list[Row], contestants: list[Contestant], repeats: int) -> Table:
-    """Return the medians, with postgear's ratio to each other contestant in brackets, and the verdicts."""
-    shown = Table(title=f"median of {repeats}; (n×) = postgear's figure divided by this one", title_justify="left")
-    shown.add_column("work")
-    shown.add_column("unit")
+    """Return the medians, with the ratio of the subject to each other contestant in brackets, and the verdicts.
+
+    rows: one or more, all of one subject.
+    """
+    subject = rows[0].subject.title
+    title = f"median of {repeats}; (n×) = the figure of {subject} divided by this one"
+    shown = Table(title=title, title_justify="left")
+    shown.add_column("work", no_wrap=True)
+    shown.add_column("unit", no_wrap=True)
     for contestant in contestants:
-        shown.add_column(contestant.title, justify="right")
-    shown.add_column("target for postgear")
-    shown.add_column("reached")
+        shown.add_column(contestant.title, justify="right", no_wrap=True)
+    shown.add_column("target", no_wrap=True)
+    shown.add_column("reached", no_wrap=True)
     for row in rows:
         for figure in row.figures:
             cells = [_cell(results, row, figure, contestant) for contestant in contestants]
@@ -43,7 +54,7 @@ def _cell(results: Results, row: Row, figure: Figure, contestant: Contestant) ->
     value = results.median(row, contestant, figure.name)
     if value is None:
         return "[red]failed[/]" if any(f.startswith(f"{row.name} {contestant.name}:") for f in results.failures) else "–"
-    ratio = results.ratio(row, figure, contestant) if contestant is not POSTGEAR else None
+    ratio = results.ratio(row, figure, contestant) if contestant is not row.subject else None
     jobs = results.median(row, contestant, "jobs")
     if figure.grows_with_jobs and jobs is not None and jobs != row.jobs:
         return f"{number(value)} (at {jobs:,.0f})"
@@ -51,10 +62,15 @@ def _cell(results: Results, row: Row, figure: Figure, contestant: Contestant) ->
 
 
 def _target(figure: Figure, target: Target) -> str:
+    of = f"{_short(target.of)} " if target.of is not None else ""
     sign = "≤" if figure.less_is_better else "≥"
     if target.against is None:
-        return f"{sign} {target.value:g} {figure.unit}"
-    return f"{sign} {target.value:g} × {_AGAINST[target.against]}"
+        return f"{of}{sign} {target.value:g} {figure.unit}"
+    return f"{of}{sign} {target.value:g} × {_short(target.against)}"
+
+
+def _short(contestant: Contestant) -> str:
+    return _SHORT.get(contestant.name, contestant.name)
 
 
 def _verdict(reached: bool | None) -> str:

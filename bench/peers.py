@@ -1,0 +1,100 @@
+"""The other queues in PostgreSQL whose SQL functions are measured: their pinned packages, and their schemas.
+
+The packages are installed as `pinned/` says into `build/peers`, which git ignores, the first time they are needed: of
+procrastinate only its own wheel, for the schema in it; of graphile-worker all that its command needs to run.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
+
+from .cluster import Cluster
+from .process import BenchError
+
+_PINNED: Final = Path(__file__).resolve().parent / "pinned"
+_BUILD: Final = Path(__file__).resolve().parent / "build" / "peers"
+_INSTALL_TIMEOUT_SECONDS: Final = 180.0
+_SCHEMA_TIMEOUT_SECONDS: Final = 60.0
+_ENVIRONMENT: Final = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "password": "PGPASSWORD", "dbname": "PGDATABASE"}
+
+
+@functools.cache
+def procrastinate_folder() -> Path:
+    """Return the folder of the installed package, installing it first if need be. Raises BenchError where that fails."""
+    requirements = _PINNED / "requirements.txt"
+    target = _BUILD / "procrastinate"
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--require-hashes"]
+    _install([*pip, "--requirement", str(requirements), "--target", str(target)], target, [requirements])
+    return target / "procrastinate"
+
+
+@functools.cache
+def graphile_folder() -> Path:
+    """Return the folder of the installed package, installing it first if need be. Raises BenchError where that fails."""
+    files = [_PINNED / "package.json", _PINNED / "package-lock.json"]
+    target = _BUILD / "graphile"
+    npm = ["npm", "ci", "--prefix", str(target), "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"]
+    _install(npm, target, files)
+    return target / "node_modules" / "graphile-worker"
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the peers that are installed."""
+    found = {}
+    for metadata in (_BUILD / "procrastinate").glob("procrastinate-*.dist-info"):
+        found["procrastinate"] = metadata.stem.partition("-")[2]
+    package = _BUILD / "graphile" / "node_modules" / "graphile-worker" / "package.json"
+    if package.exists():
+        found["graphile-worker"] = str(json.loads(package.read_text())["version"])
+    return found
+
+
+def make_procrastinate_schema(cluster: Cluster, dsn: str) -> None:
+    """Apply the schema that the package brings."""
+    schema = (procrastinate_folder() / "sql" / "schema.sql").read_text()
+    with cluster.connect(dsn) as connection:
+        connection.execute(sql.SQL(schema))
+
+
+def make_graphile_schema(cluster: Cluster, dsn: str) -> None:
+    """Run graphile-worker's migrations by its command."""
+    parameters = conninfo_to_dict(dsn)
+    environment = {name: str(parameters[key]) for key, name in _ENVIRONMENT.items() if parameters.get(key) is not None}
+    command = ["node", str(graphile_folder() / "dist" / "cli.js"), "--schema-only"]
+    _run(command, _SCHEMA_TIMEOUT_SECONDS, os.environ | environment)
+
+
+def _install(command: list[str], target: Path, files: list[Path]) -> None:
+    """Run *command*, which fills *target* as *files* say, unless it has been done for just these files."""
+    stamp = target / "installed"
+    wanted = "".join(file.read_text() for file in files)
+    if stamp.exists() and stamp.read_text() == wanted:
+        return
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    for file in files:
+        shutil.copy(file, target)
+    _run(command, _INSTALL_TIMEOUT_SECONDS)
+    stamp.write_text(wanted)
+
+
+def _run(command: list[str], timeout_seconds: float, environment: dict[str, str] | None = None) -> None:
+    name = Path(command[0]).name
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout_seconds, env=environment
+        )
+    except FileNotFoundError as error:
+        raise BenchError(f"{name}: not installed") from error
+    if done.returncode != 0:
+        raise BenchError(f"{name}: {(done.stderr or done.stdout).strip()[-500:]}")

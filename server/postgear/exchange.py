@@ -35,7 +35,8 @@ IDLE_POLL_SECONDS: Final = 1.0
 AWAKE_SECONDS: Final = 1.0
 """A server that found nothing for so long goes to sleep."""
 POLL_SHARE: Final = 20
-"""A poll that took t seconds is followed by a pause of at least 20 t: polling costs at most 5 % of a connection."""
+"""A poll that took t seconds and found nothing is followed by a pause of 20 t at least: polling costs 5 % of a connection at most.
+One that found jobs is followed by one of at least t, for there may be more."""
 FINISH_PAUSE_SECONDS: Final = 0.02
 """Between two deletes of finished jobs: workers do not wait for them, and fewer, larger ones cost less."""
 FINISH_RETRY_SECONDS: Final = 0.2
@@ -398,8 +399,8 @@ class Exchange:
     # -- claims --------------------------------------------------------------------------------------------------
 
     async def _claim_loop(self) -> None:
-        pause = BUSY_POLL_SECONDS
         poll_at = 0.0
+        has_found = False
         while True:
             await self._up.wait()
             now = self._loop.time()
@@ -411,7 +412,7 @@ class Exchange:
             self._claim_wanted.clear()
             now = self._loop.time()
             try:
-                await self._look(poll=now >= poll_at)
+                has_found = await self._look(poll=now >= poll_at)
                 if now > self._awake_until and not self._sleeping and self._has_workers():
                     await self._fall_asleep()
                 elif now <= self._awake_until and self._sleeping:
@@ -421,9 +422,8 @@ class Exchange:
                 event(log, logging.INFO, "claim failed", reason=error)
                 await asyncio.sleep(BACKOFF_SECONDS[0])
             if now >= poll_at:
-                took = self._loop.time() - now
-                pause = max(BUSY_POLL_SECONDS, POLL_SHARE * took)
-                poll_at = now + pause
+                ended = self._loop.time()
+                poll_at = ended + max(BUSY_POLL_SECONDS, (ended - now) * (1 if has_found else POLL_SHARE))
 
     def _has_workers(self) -> bool:
         return any(function.workers for function in self.dispatcher.active)
@@ -434,10 +434,11 @@ class Exchange:
         await self.store.renew_lease(sleeping=True)
         await self._look(poll=True)
 
-    async def _look(self, *, poll: bool) -> None:
+    async def _look(self, *, poll: bool) -> bool:
+        """Claim what is worth while; tell whether there was any. *poll*: ask even where nothing is known to be queued."""
         dispatcher = self.dispatcher
         if not self._up.is_set():
-            return
+            return False
         if dispatcher.unresolved:
             await self._submits.resolve()
         now = self._loop.time()
@@ -450,7 +451,7 @@ class Exchange:
             await self.settle()  # or younger jobs would be claimed before those that are on their way back
         lanes = dispatcher.demands(poll=poll)
         if not lanes:
-            return
+            return False
         try:
             jobs = await self.store.claim_jobs(lanes, CLAIM_MAX_BYTES)
         except StoreError:
@@ -461,3 +462,4 @@ class Exchange:
         if jobs:
             self._awake_until = self._loop.time() + AWAKE_SECONDS
         self._changed()
+        return bool(jobs)

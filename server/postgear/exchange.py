@@ -35,7 +35,7 @@ IDLE_POLL_SECONDS: Final = 1.0
 AWAKE_SECONDS: Final = 1.0
 """A server that found nothing for so long goes to sleep."""
 POLL_SHARE: Final = 20
-"""A poll that took t seconds and found nothing is followed by a pause of 20 t at least: polling costs 5 % of a connection at most.
+"""A poll that took t seconds and found nothing is followed by a pause of 20 t at least: it costs 5 % of a connection at most.
 One that found jobs is followed by one of at least t, for there may be more."""
 FINISH_PAUSE_SECONDS: Final = 0.02
 """Between two deletes of finished jobs: workers do not wait for them, and fewer, larger ones cost less."""

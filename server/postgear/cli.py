@@ -7,6 +7,7 @@ Not here: gearmand's own command line (``gearmand``) and the server (``daemon``)
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -15,16 +16,40 @@ from dataclasses import fields
 from postgear import __version__
 from postgear.config import Config, load, shown_default
 from postgear.config_values import parse_address
-from postgear.errors import ConfigError, EmbeddedError, PostgearError, ServerError, StoreUnavailable
+from postgear.errors import ConfigError, EmbeddedError, PostgearError, ServerError, StoreRefused, StoreUnavailable
 
 DEFAULT_SERVER = "127.0.0.1:4730"
 INTERRUPTED = 130
 """The exit code that shells give to a command ended by Ctrl-C."""
 
+_FROM_SETTINGS = "\0"
+"""What ``--dsn`` without a value stands for; no DSN holds a NUL."""
+_GROUPS = {
+    "dsn": "database",
+    "listen": "addresses",
+    "name": "names",
+    "round_robin": "jobs",
+    "remote_shutdown": "limits and times",
+    "keepalive": "TCP keepalive",
+    "log_level": "log",
+    "pid_file": "process",
+}
+"""The headings of `postgear serve --help`, by the setting that each begins with."""
+_JOBS_DESCRIPTION = """\
+Show the jobs that the server holds, as far as Gearman's `show jobs` can tell:
+
+  retries  how often it was given out and came back, for its worker was lost
+  ignored  it was cancelled, or its client has left: it will not run
+  queued   it is a background job, be it waiting or running; gearmand counts so, too
+
+With --dsn the database is asked, which knows more of background jobs: function, priority, state
+(claimed: a server has it, and mostly a worker runs it), attempt, age, the time it is scheduled for,
+and the server. It is a part of the view postgear.jobs."""
+
 _ADVICE: dict[type[PostgearError], str] = {
-    ConfigError: "see `postgear serve --help` or docs/config.md",
+    StoreRefused: "correct the DSN (--dsn, POSTGEAR_DSN, PGHOST …), or create in PostgreSQL what it names",
     StoreUnavailable: "check that PostgreSQL runs and that the DSN (--dsn, POSTGEAR_DSN, PGHOST …) is right",
-    EmbeddedError: "install Debian's package postgresql, or name a database with --dsn",
+    EmbeddedError: "name another folder with --data-dir, or a database that you have with --dsn",
 }
 
 
@@ -42,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code
     except PostgearError as error:
         print(f"postgear: {error}", file=sys.stderr)
-        if advice := _advice(error):
+        if advice := _advice(error, words[0]):
             print(f"postgear: {advice}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
@@ -53,18 +78,32 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
 
 
-def _advice(error: PostgearError) -> str | None:
+def _advice(error: PostgearError, command: str) -> str | None:
+    if isinstance(error, ConfigError):
+        return f"see `postgear {command} --help`" + (" or docs/config.md" if command == "serve" else "")
     if isinstance(error, ServerError) and isinstance(error.__cause__, OSError):
         return "is it running? start one with `postgear serve`, or name another with --server HOST:PORT"
     return next((advice for kind, advice in _ADVICE.items() if isinstance(error, kind)), None)
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser that tells of words it does not know with its own usage, not with that of the command above it."""
+
+    def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
+        """Part of ArgumentParser."""
+        namespace, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unknown: {' '.join(unknown)}")
+        return namespace, unknown
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="postgear",
         description="A Gearman job server whose queue lives in PostgreSQL tables.",
         epilog="`postgear COMMAND --help` says more about each.",
     )
+    parser.add_argument("-V", "--version", action="version", version=f"postgear {__version__}", help="print the version")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_serve(commands)
     commands.add_parser("gearmand", help="run the server with gearmand's own command line (see `postgear gearmand --help`)")
@@ -81,13 +120,18 @@ def _parser() -> argparse.ArgumentParser:
     for name, run, text in (
         ("status", _status, "show each function's jobs and workers"),
         ("workers", _workers, "show the connections and their functions"),
-        ("jobs", _jobs, "show the jobs that the server holds"),
     ):
         command = commands.add_parser(name, parents=[table], help=text, description=text.capitalize() + ".")
         command.set_defaults(run=run)
+    _add_jobs(commands, table)
     _add_submit(commands, server)
     _add_trigger(commands)
-    cancel = commands.add_parser("cancel", parents=[server], help="cancel a job", description="Cancel a job.")
+    cancel = commands.add_parser(
+        "cancel",
+        parents=[server],
+        help="cancel a job",
+        description="Cancel a job. If it runs, its worker goes on, and the result is dropped.",
+    )
     cancel.add_argument("handle", metavar="HANDLE", help="what `postgear submit -b` printed")
     cancel.set_defaults(run=_cancel)
     version = commands.add_parser("version", help="print the version")
@@ -99,20 +143,25 @@ def _add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     serve = commands.add_parser(
         "serve",
         help="run the server",
+        usage="postgear serve [OPTION …]",
         description="Run the server until SIGTERM. Flags win over the environment (POSTGEAR_<NAME>), that over the TOML file.",
     )
     serve.add_argument("--config", metavar="FILE", help="a TOML file (POSTGEAR_CONFIG, default ./postgear.toml if there is one)")
     for each in fields(Config):
         flag = "--" + each.name.replace("_", "-")
         unit = each.metadata["unit"]
-        default = f"default: {shown_default(each)}" + (f" {unit}" if unit and unit != "bytes" else "")
-        text = f"{each.metadata['help']} ({default})".replace("%", "%%")
+        default = f"default: {shown_default(each)}" + (f" {unit}" if unit == "seconds" else "")
+        text = f"{each.metadata['help'].removesuffix('.')} ({default})".replace("%", "%%")
+        if each.name in _GROUPS:
+            group = serve.add_argument_group(_GROUPS[each.name])
         if isinstance(each.default, bool):
-            serve.add_argument(flag, dest=each.name, action=argparse.BooleanOptionalAction, default=None, help=text)
+            group.add_argument(flag, dest=each.name, action=argparse.BooleanOptionalAction, default=None, help=text)
         elif each.name == "listen":
-            serve.add_argument(flag, dest=each.name, action="append", metavar="HOST:PORT", help=text + "; may be repeated")
+            text = text.replace(" (", "; may be repeated (")
+            group.add_argument(flag, dest=each.name, action="append", metavar="HOST:PORT", help=text)
         else:
-            serve.add_argument(flag, dest=each.name, metavar=each.name.rpartition("_")[2].upper(), help=text)
+            metavar = {"seconds": "SECONDS", "bytes": "SIZE", "": each.name.rpartition("_")[2].upper()}.get(unit, "N")
+            group.add_argument(flag, dest=each.name, metavar=metavar, help=text)
     serve.set_defaults(run=_serve)
 
 
@@ -130,6 +179,26 @@ def _add_init(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     init.set_defaults(run=_init)
 
 
+def _add_jobs(commands: argparse._SubParsersAction[argparse.ArgumentParser], table: argparse.ArgumentParser) -> None:
+    jobs = commands.add_parser(
+        "jobs",
+        parents=[table],
+        help="show the jobs that the server holds",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=_JOBS_DESCRIPTION,
+    )
+    jobs.add_argument(
+        "--dsn",
+        nargs="?",
+        const=_FROM_SETTINGS,
+        help="ask this database instead; without a value that of POSTGEAR_DSN, libpq's environment or the TOML file",
+    )
+    jobs.add_argument(
+        "--limit", metavar="N", type=_count, default=1000, help="with --dsn: how many, the oldest first (default: 1000)"
+    )
+    jobs.set_defaults(run=_jobs)
+
+
 def _add_submit(commands: argparse._SubParsersAction[argparse.ArgumentParser], server: argparse.ArgumentParser) -> None:
     submit = commands.add_parser(
         "submit",
@@ -143,11 +212,40 @@ def _add_submit(commands: argparse._SubParsersAction[argparse.ArgumentParser], s
     submit.add_argument("-b", "--background", action="store_true", help="do not wait; print the handle")
     submit.add_argument("--priority", choices=("high", "normal", "low"), default="normal")
     submit.add_argument("--unique", default="", help="jobs of one function and unique are one job; - takes the workload")
-    submit.add_argument("--timeout", metavar="SECONDS", type=float, help="how long to wait for each answer (default: for ever)")
+    submit.add_argument(
+        "--timeout", metavar="SECONDS", type=_timeout, help="how long to wait for each answer (default: for ever)"
+    )
     when = submit.add_mutually_exclusive_group()
     when.add_argument("--at", metavar="EPOCH", type=int, help="run in the background, not before this Unix time")
-    when.add_argument("--delay", metavar="SECONDS", type=float, help="run in the background, not before this long from here on")
+    when.add_argument("--delay", metavar="SECONDS", type=_delay, help="run in the background, not before this long from here on")
     submit.set_defaults(run=_submit)
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text)):
+        raise argparse.ArgumentTypeError(f"{text} given, must be a number from 1 on")
+    return int(text)
+
+
+def _delay(text: str) -> float:
+    seconds = _float(text)
+    if not 0 <= seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} given, must be seconds from 0 on")
+    return seconds
+
+
+def _timeout(text: str) -> float:
+    seconds = _float(text)
+    if not 0 < seconds <= 10**9:
+        raise argparse.ArgumentTypeError(f"{text} given, must be seconds, more than 0 and at most 1000000000")
+    return seconds
+
+
+def _float(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def _add_trigger(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -290,11 +388,25 @@ def _workers(arguments: argparse.Namespace) -> int:
 
 
 def _jobs(arguments: argparse.Namespace) -> int:
+    if arguments.dsn is not None:
+        return _jobs_in_database(arguments)
     from postgear.client.admin import JobStatus, parse_jobs
     from postgear.tables import print_rows
 
     (lines,) = _admin_lines(arguments, "show jobs")
     print_rows(JobStatus._fields, parse_jobs(lines), as_json=arguments.json)
+    return 0
+
+
+def _jobs_in_database(arguments: argparse.Namespace) -> int:
+    dsn = _dsn(argparse.Namespace(dsn=None if arguments.dsn is _FROM_SETTINGS else arguments.dsn))
+    from postgear import jobs
+    from postgear.tables import print_rows
+
+    rows = jobs.oldest(dsn, arguments.limit + 1)
+    print_rows(jobs.StoredJob._fields, rows[: arguments.limit], as_json=arguments.json)
+    if len(rows) > arguments.limit:
+        print(f"postgear: these are the oldest {arguments.limit}, there are more: --limit N", file=sys.stderr)
     return 0
 
 
@@ -305,6 +417,7 @@ def _cancel(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"{arguments.handle!r} is no handle")
     with Connection(_address(arguments)) as connection:
         connection.admin(f"cancel job {arguments.handle}")
+    print(f"cancelled {arguments.handle}")
     return 0
 
 

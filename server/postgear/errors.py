@@ -7,6 +7,7 @@
      ├─ SchemaError          the database has no postgear schema, or one of another version
      ├─ StoreError           the database did not do what was asked
      │   ├─ StoreUnavailable   it could not be reached; nothing is known to have changed
+     │   │   └─ StoreRefused     it does not let us in: no such database or role, a wrong password
      │   └─ StoreInDoubt       a commit was sent and its outcome is not known; never an ack
      ├─ EnqueueError         a job could not be queued in an application's transaction
      │   ├─ InvalidJob         there can be no such job (a ValueError, too)
@@ -15,6 +16,7 @@
      ├─ EmbeddedError        the embedded PostgreSQL could not be set up or started
      ├─ ProtocolError        the peer sent bytes that are not Gearman; carries the ERROR code
      └─ ServerError          a Gearman server answered with ERROR or could not be reached
+         └─ UnknownJob         it knows no job of this handle
 """
 
 from __future__ import annotations
@@ -46,6 +48,10 @@ class StoreError(PostgearError):
 
 class StoreUnavailable(StoreError):
     """The database could not be reached; nothing is known to have changed."""
+
+
+class StoreRefused(StoreUnavailable):
+    """The database does not let us in: there is no such database or role, or the password is wrong."""
 
 
 class StoreInDoubt(StoreError):
@@ -94,3 +100,9 @@ class ServerError(PostgearError):
     """A Gearman server answered with ERROR, closed the connection or could not be reached."""
 
     exit_code = 6
+
+
+class UnknownJob(ServerError):
+    """A Gearman server knows no job of this handle: it has ended, or there never was one."""
+
+    exit_code = 7

@@ -15,6 +15,8 @@ from postgear.errors import ConfigError, ServerError
 from postgear.wire.packet import PacketType
 
 JOB_FAILED: Final = 1
+LATEST: Final = 253402300799
+"""The end of the year 9999, beyond which no server takes a time."""
 _SUBMIT: Final = {
     (False, "high"): PacketType.SUBMIT_JOB_HIGH,
     (False, "normal"): PacketType.SUBMIT_JOB,
@@ -41,8 +43,16 @@ class Submission(NamedTuple):
 
 
 def epoch(at: int | None, delay_seconds: float | None) -> int | None:
-    """Return the Unix time at which a job may start, None for at once; a delay is never cut short."""
-    return at if delay_seconds is None else math.ceil(time.time() + delay_seconds)
+    """Return the Unix time at which a job may start, None for at once; a delay is never cut short.
+
+    Says on standard error that a time is in the past: that is no error, the job may just start.
+    """
+    when = at if delay_seconds is None else math.ceil(time.time() + delay_seconds)
+    if when is not None and when > LATEST:
+        raise ConfigError(f"{when} as Unix time is beyond the year 9999")
+    if at is not None and at < time.time():
+        print(f"postgear: --at {at} is in the past, the job may start at once", file=sys.stderr)
+    return when
 
 
 def run(address: tuple[str, int], job: Submission, timeout_seconds: float | None) -> int:
@@ -50,10 +60,12 @@ def run(address: tuple[str, int], job: Submission, timeout_seconds: float | None
 
     Raises ServerError if the server refuses it, cannot be reached or is silent for *timeout_seconds*.
     """
+    if not job.function:
+        raise ConfigError("the function's name is empty")
     if b"\0" in job.function + job.unique:
         raise ConfigError("a function or unique with a NUL cannot be sent")
     if job.not_before is not None and job.priority != "normal":
-        raise ConfigError(f"a scheduled job has normal priority, {job.priority} given")
+        raise ConfigError(f"--priority {job.priority} with --at or --delay: a scheduled job has normal priority")
     background = job.background or job.not_before is not None
     with Connection(address) as connection:
         if not background:
@@ -71,7 +83,12 @@ def run(address: tuple[str, int], job: Submission, timeout_seconds: float | None
             print(_text(arguments[0]))
             return 0
         connection.timeout_seconds = timeout_seconds
-        return _wait(connection)
+        try:
+            return _wait(connection)
+        except ServerError as error:
+            if isinstance(error.__cause__, TimeoutError):  # the server is there: it has answered before
+                raise ServerError(f"{error}; no worker for {_text(job.function)}?") from None
+            raise
 
 
 def _wait(connection: Connection) -> int:

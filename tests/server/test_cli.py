@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -12,6 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 
+import psycopg
 import pytest
 
 from postgear import __version__, cli, schema
@@ -122,9 +124,10 @@ def test_table_on_a_terminal(
 
 def test_cancel(serve: Callable[[Script], str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["cancel", "H:q:1", "--server", serve([(b"cancel job H:q:1\r\n", b"OK\r\n")])]) == 0
+    assert capsys.readouterr().out == "cancelled H:q:1\n"
     address = serve([(b"cancel job H:q:2\r\n", b"ERR UNKNOWN_JOB\r\n")])
-    assert cli.main(["cancel", "H:q:2", "--server", address]) == 6
-    assert capsys.readouterr().err == f"postgear: server {address}: cancel job H:q:2: UNKNOWN_JOB\n"
+    assert cli.main(["cancel", "H:q:2", "--server", address]) == 7
+    assert capsys.readouterr().err == f"postgear: server {address}: there is no job H:q:2: it has ended, or never was\n"
 
 
 @pytest.mark.parametrize(
@@ -142,8 +145,55 @@ def test_scheduled_submit(serve: Callable[[Script], str], capsys: pytest.Capture
     address = serve([(request("SUBMIT_JOB_EPOCH", b"f", b"", b"4102444800", b"data"), response(8, b"H:q:1"))])
     assert cli.main(["submit", "--at", "4102444800", "f", "data", "--server", address]) == 0
     assert capsys.readouterr().out == "H:q:1\n"
-    assert cli.main(["submit", "--at", "1", "--priority", "high", "f", "data"]) == 2
-    assert "a scheduled job has normal priority" in capsys.readouterr().err
+    assert cli.main(["submit", "--at", "4102444800", "--priority", "high", "f", "data"]) == 2
+    err = capsys.readouterr().err
+    assert "a scheduled job has normal priority" in err
+    assert "postgear submit --help" in err
+
+
+def test_a_time_in_the_past_is_taken_and_told(serve: Callable[[Script], str], capsys: pytest.CaptureFixture[str]) -> None:
+    address = serve([(request("SUBMIT_JOB_EPOCH", b"f", b"", b"1", b"data"), response(8, b"H:q:1"))])
+    assert cli.main(["submit", "--at", "1", "f", "data", "--server", address]) == 0
+    assert capsys.readouterr() == ("H:q:1\n", "postgear: --at 1 is in the past, the job may start at once\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["submit", "--delay", "-5", "f", "x"], "argument --delay: -5 given, must be seconds from 0 on"),
+        (["submit", "--delay", "soon", "f", "x"], "argument --delay: soon given, must be seconds from 0 on"),
+        (["submit", "--delay", "1e20", "f", "x"], "beyond the year 9999"),
+        (["submit", "--timeout", "0", "f", "x"], "argument --timeout: 0 given, must be seconds, more than 0"),
+        (["submit", "", "x"], "the function's name is empty"),
+        (["cancel", ""], "postgear cancel --help"),
+        (["submit", "f", "x", "--fast"], "postgear submit: error: unknown: --fast"),
+        (["trigger", "list", "--fast"], "postgear trigger list: error: unknown: --fast"),
+        (["jobs", "--dsn", "", "--limit", "0"], "argument --limit: 0 given, must be a number from 1 on"),
+    ],
+)
+def test_wrong_words_are_refused_with_the_usage_that_helps(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        code = cli.main(words)
+    except SystemExit as end:
+        assert isinstance(end.code, int)
+        code = end.code
+    assert code == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_job_that_nobody_runs_in_time_is_told_as_such(
+    serve: Callable[[Script], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        thread = threading.Thread(target=cli.main, args=(["submit", "--timeout", "0.1", "f", "x", "--server", address],))
+        thread.start()
+        with listener.accept()[0] as connection:
+            connection.sendall(OPTION[1] + response(8, b"H:q:1"))
+            thread.join(10)
+    assert capsys.readouterr().err == f"postgear: server {address}: no answer within 0.1 s; no worker for f?\n"
 
 
 OPTION = (request("OPTION_REQ", b"exceptions"), response(27, b"exceptions"))
@@ -242,9 +292,31 @@ def test_every_setting_is_a_flag_of_serve(capsys: pytest.CaptureFixture[str]) ->
     assert "--no-round-robin" in text
 
 
-def test_version(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["version"]) == 0
+@pytest.mark.parametrize("word", ["version", "--version", "-V"])
+def test_version(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with contextlib.suppress(SystemExit):
+        assert cli.main([word]) == 0
     assert capsys.readouterr().out == f"postgear {__version__}\n"
+
+
+def test_jobs_of_the_database(dsn: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("select gman_do_high_background('resize', 'data', 'u')")
+        connection.execute("select postgear.submit_job('mail', 'x', run_at => 4102444800)")
+    monkeypatch.setenv("POSTGEAR_DSN", dsn)
+    assert cli.main(["jobs", "--json", "--dsn"]) == 0
+    first, second = json.loads(capsys.readouterr().out)
+    assert (first["function"], first["priority"], first["state"], first["unique"]) == ("resize", "high", "queued", "u")
+    assert (second["function"], second["state"], second["run_at"][:5]) == ("mail", "scheduled", "2100-")
+    assert cli.main(["jobs", "--limit", "1", "--dsn", dsn]) == 0
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 2
+    assert err == "postgear: these are the oldest 1, there are more: --limit N\n"
+
+
+def test_jobs_of_a_database_without_the_schema(empty_dsn: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["jobs", "--dsn", empty_dsn]) == 3
+    assert "postgear init" in capsys.readouterr().err
 
 
 def test_asking_a_server_imports_nothing_heavy() -> None:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
-from postgear.errors import ServerError
+from postgear.errors import ServerError, UnknownJob
 from postgear.wire.connection import Message, PacketReader
 from postgear.wire.packet import RESPONSE_MAGIC, encode_request
 
@@ -69,7 +69,7 @@ class Connection:
         """Send an admin command; return its line of answer, or a list of lines for those that answer with many.
 
         Bytes that are not UTF-8 are shown as ``\\xff``. All packets must have been received before.
-        Raises ServerError for an answer that begins with ERR.
+        Raises UnknownJob or ServerError for an answer that begins with ERR.
         """
         if "\n" in line:
             raise ValueError(line)
@@ -84,6 +84,8 @@ class Connection:
         if many:
             return [each.rstrip("\r") for each in text.split("\n")[:-2]]
         text = text.rstrip("\r\n")
+        if text.startswith("ERR UNKNOWN_JOB"):
+            raise UnknownJob(f"server {self._where()}: there is no job {line.rpartition(' ')[2]}: it has ended, or never was")
         if text.startswith("ERR"):
             raise self._error(f"{line}: {text[3:].strip().replace('+', ' ')}")
         return text
@@ -107,9 +109,12 @@ class Connection:
 
     def _reason(self, error: OSError) -> str:
         if isinstance(error, TimeoutError):
-            return f"no answer within {self.timeout_seconds:g} seconds"
+            return f"no answer within {self.timeout_seconds:g} s"
         return f"the connection was lost: {error.strerror or error}"
 
     def _error(self, text: str) -> ServerError:
+        return ServerError(f"server {self._where()}: {text}")
+
+    def _where(self) -> str:
         host, port = self.address
-        return ServerError(f"server {f'[{host}]' if ':' in host else host}:{port}: {text}")
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

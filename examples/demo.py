@@ -86,6 +86,7 @@ def run(console: Console, stack: ExitStack) -> None:
     console.print(f"Starting an embedded PostgreSQL in {data_dir} …", soft_wrap=True)
     stack.callback(postgres.stop)
     dsn = postgres.start()
+    refuse_other_servers(dsn, data_dir)
     console.print("Starting postgear …")
     log = folder / "postgear.log"
     serve = [str(POSTGEAR), "serve", "--data-dir", str(data_dir), "--listen", f"127.0.0.1:{free_port()}"]
@@ -105,6 +106,18 @@ def run(console: Console, stack: ExitStack) -> None:
     except DemoError as error:
         raise DemoError(f"{error}\n{log.read_text()}") from None
     say_what_next(console, dsn, address, data_dir)
+
+
+def refuse_other_servers(dsn: str, data_dir: Path) -> None:
+    """Raise DemoError if a server of an earlier "what to try next" runs: its workers would take the demo's jobs."""
+    with psycopg.connect(dsn) as connection:
+        row = connection.execute("select to_regclass('postgear.server') is not null").fetchone()
+        servers = connection.execute("select address, pid from postgear.server").fetchall() if row and row[0] else []
+    for address, pid in servers:
+        if Path(f"/proc/{pid}").exists():
+            raise DemoError(
+                f"a postgear on {data_dir} runs already, at {address}, and its workers would take the demo's jobs; stop it with: kill {pid}"
+            )
 
 
 def show_jobs(console: Console, dsn: str, workers: Workers) -> None:
@@ -175,9 +188,12 @@ def say_what_next(console: Console, dsn: str, address: str, data_dir: Path) -> N
     host, _, port = address.rpartition(":")
     commands = (
         ("Start the server again, on the same data:", f"{POSTGEAR} serve --data-dir {data_dir} --listen {address}"),
-        ("In a second terminal, a worker that counts bytes:", f"gearman -h {host} -p {port} -w -f index -- wc -c"),
         (
-            "In a third, a row that becomes a job:",
+            "In a second terminal, a worker that counts bytes and shows what it counted:",
+            f"gearman -h {host} -p {port} -w -f index -- sh -c 'wc -c | tee /dev/stderr'",
+        ),
+        (
+            "In a third, a row that becomes a job; the worker shows its bytes:",
             f"psql '{dsn}' -c \"insert into article (title, body) values ('Hello', 'World')\"",
         ),
         ("A job from the command line, with its result:", f"echo hello | gearman -h {host} -p {port} -f index"),

@@ -98,7 +98,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser: argparse.ArgumentParser = _Parser(
         prog="postgear",
         description="A Gearman job server whose queue lives in PostgreSQL tables.",
         epilog="`postgear COMMAND --help` says more about each.",

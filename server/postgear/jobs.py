@@ -48,4 +48,4 @@ def oldest(dsn: str, count: int) -> list[StoredJob]:
         raise StoreUnavailable(str(error).strip()) from error
     except psycopg.Error as error:
         raise StoreError(str(error).strip()) from error
-    return [StoredJob(*("" if value is None else value for value in row)) for row in rows]
+    return [StoredJob._make("" if value is None else value for value in row) for row in rows]

@@ -116,7 +116,8 @@ def refuse_other_servers(dsn: str, data_dir: Path) -> None:
     for address, pid in servers:
         if Path(f"/proc/{pid}").exists():
             raise DemoError(
-                f"a postgear on {data_dir} runs already, at {address}, and its workers would take the demo's jobs; stop it with: kill {pid}"
+                f"a postgear on {data_dir} runs already, at {address}, and its workers would take the demo's jobs; "
+                f"stop it with: kill {pid}"
             )
 
 

@@ -7,6 +7,7 @@ Not here: what a setting does. Nothing is opened, resolved or connected; a ``Con
 
 from __future__ import annotations
 
+import difflib
 import os
 import socket
 from collections.abc import Mapping
@@ -66,8 +67,8 @@ class Config:
 
     dsn: str | None = _setting(
         None,
-        parse.text,
-        "a libpq connection string or URL",
+        parse.dsn,
+        "a libpq connection string or URL, e.g. host=db dbname=shop, postgresql://db/shop",
         about="The database. An empty text means what libpq's environment says; none at all starts an embedded PostgreSQL.",
         reason="Nothing to set up for a first try. PGHOST, PGHOSTADDR, PGSERVICE or PGDATABASE count as an empty text.",
     )
@@ -311,12 +312,22 @@ def load(
 
 def _parse(known: Mapping[str, Field[Any]], key: str, given: object, source: str) -> object:
     if key not in known:
-        raise ConfigError(f"{source}: no such setting; there are {', '.join(known)}")
+        near = difflib.get_close_matches(key, known, n=1)
+        raise ConfigError(f"{source}: no such setting; " + (f"{near[0]}?" if near else f"there are {', '.join(known)}"))
     metadata = known[key].metadata
     try:
         return metadata["parse"](given)
-    except (ValueError, TypeError):
-        raise ConfigError(f"{source}: {given!r} given, must be {metadata['allowed']}") from None
+    except (ValueError, TypeError) as error:
+        # Not the DSN itself: it may hold a password.
+        wrong = error if key == "dsn" and isinstance(given, str) else f"{_written(given)} given"
+        raise ConfigError(f"{source}: {wrong}, must be {metadata['allowed']}") from None
+
+
+def _written(given: object) -> str:
+    """Return a value as people write it."""
+    if isinstance(given, list | tuple):
+        return ", ".join(map(_written, given))
+    return str(given).lower() if isinstance(given, bool) else repr(given)
 
 
 def _read_toml(path: str) -> dict[str, object]:

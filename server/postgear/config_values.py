@@ -46,6 +46,21 @@ def text(value: object) -> str:
     return value
 
 
+def dsn(value: object) -> str:
+    """Take what libpq reads as a connection string or URL; its reason is in the ValueError."""
+    word = text(value)
+    if word:
+        # Only here: most commands need no database.
+        from psycopg import ProgrammingError
+        from psycopg.conninfo import conninfo_to_dict
+
+        try:
+            conninfo_to_dict(word)
+        except ProgrammingError as error:
+            raise ValueError(str(error).strip()) from None
+    return word
+
+
 def path(value: object) -> str:
     """Take a file or folder; ``~`` is the user's home."""
     if not text(value):

@@ -13,12 +13,13 @@ import contextlib
 import logging
 import random
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Final
+from typing import Any, Final
 
 from .answers import Answers
+from .connecting import first_line
 from .dispatch.dispatcher import TICK_SECONDS, Dispatcher
 from .dispatch.messages import Request
-from .errors import SchemaError, StoreError, StoreInDoubt, StoreUnavailable
+from .errors import SchemaError, StoreError, StoreInDoubt, StoreRefused, StoreUnavailable
 from .job import SubmitBatch
 from .logs import event
 from .store.postgres import PostgresStore
@@ -48,6 +49,10 @@ PROGRESS_SECONDS: Final = 1.0
 BACKOFF_SECONDS: Final = (0.05, 2.0)
 RECONNECT_SECONDS: Final = 3.0
 """After the database was away for all, the first server to be back gives the others this long before it takes them for dead."""
+REMIND_SECONDS: Final = 30.0
+"""How often the log says that the database is still away."""
+AWAY: Final = "database still away, retrying"
+ADVICE: Final = "check that PostgreSQL runs and that the DSN is right"
 LEASE_MARGIN: Final = 0.75
 """A server that could not renew for this part of its lease stops giving out background jobs: before others may take them."""
 
@@ -60,7 +65,7 @@ class Exchange:
     def __init__(
         self,
         dispatcher: Dispatcher,
-        make_store: Callable[[Callable[[str], None], Callable[[], None]], PostgresStore],
+        make_store: Callable[[Callable[[str], None], Callable[[str], None]], PostgresStore],
         changed: Callable[[], None],
         flush: Callable[[], None],
         serve_admin: Callable[[Request], Awaitable[None]],
@@ -91,6 +96,8 @@ class Exchange:
         self._promote_at = 0.0
         self._renewed_at = 0.0
         self._reap_at = 0.0
+        self._told = ""
+        self._remind_at = 0.0
         self._running: set[asyncio.Task[None]] = set()
         self.fatal: asyncio.Future[None] = self._loop.create_future()
         self._submits = Submits(
@@ -116,11 +123,15 @@ class Exchange:
         return self._up.is_set()
 
     async def start(self) -> None:
-        """Connect, or begin to try; start the loops. Raises SchemaError at once, for waiting would not help."""
+        """Connect, or begin to try; start the loops. Raises SchemaError and StoreRefused at once, for waiting would not help."""
         try:
             await self._connect()
+        except StoreRefused:
+            self.store.close()
+            raise
         except (StoreUnavailable, StoreInDoubt) as error:
-            event(log, logging.WARNING, "database away, retrying", reason=error)
+            event(log, logging.WARNING, "database away, retrying", reason=first_line(str(error)), advice=ADVICE)
+            self._remind_later(AWAY)
             self.store.close()
         for loop in (
             self._reconnect(),
@@ -215,9 +226,10 @@ class Exchange:
             self.dispatcher.unresolved.extend(self.dispatcher.functions.values())
         self._changed()
 
-    def _lost(self) -> None:
+    def _lost(self, reason: str) -> None:
         if self._up.is_set():
-            event(log, logging.WARNING, "database connection lost")
+            event(log, logging.WARNING, "database connection lost", reason=first_line(reason), advice=ADVICE)
+            self._remind_later(AWAY)
             self._up.clear()
             self._down.set()
             self.dispatcher.store_is_up = False
@@ -269,14 +281,29 @@ class Exchange:
                     await self._connect()
                     event(log, logging.INFO, "database connected")
                 except SchemaError as error:
-                    event(log, logging.ERROR, "schema missing, retrying", reason=error)
+                    self._remind(logging.ERROR, "schema missing, retrying", error)
                     self.store.close()
                 except StoreError as error:
-                    event(log, logging.INFO, "database away, retrying", reason=error)
+                    self._remind(logging.WARNING, AWAY, error)
                     self.store.close()
                 if not self._up.is_set():
                     await asyncio.sleep(pause * random.uniform(0.5, 1.0))
                     pause = min(pause * 2, longest)
+
+    def _remind(self, level: int, name: str, error: Exception) -> None:
+        """Log what keeps the database away: when it is something else, and now and then."""
+        if name != self._told or self._loop.time() >= self._remind_at:
+            event(log, level, name, reason=first_line(str(error)))
+            self._remind_later(name)
+
+    def _remind_later(self, told: str) -> None:
+        self._told = told
+        self._remind_at = self._loop.time() + REMIND_SECONDS
+
+    def _tell(self, level: int, name: str, error: StoreError, **fields: Any) -> None:
+        """Log that a statement failed, unless that is because the database is away, which has been told."""
+        if self._up.is_set():
+            event(log, level, name, **fields, reason=error)
 
     async def _lease_loop(self) -> None:
         while True:
@@ -287,7 +314,7 @@ class Exchange:
             try:
                 alive = await self.store.renew_lease(sleeping=self._sleeping)
             except StoreError as error:
-                event(log, logging.WARNING, "lease not renewed", reason=error)
+                self._tell(logging.WARNING, "lease not renewed", error)
                 continue
             if alive:
                 self._renewed_at = asked_at
@@ -299,7 +326,7 @@ class Exchange:
                     self.dispatcher.reopen_backlogs()
                     self._changed()
             else:
-                self._lost()
+                self._lost("other servers took this one for dead")
 
     async def _reap_loop(self) -> None:
         while True:
@@ -309,7 +336,7 @@ class Exchange:
             try:
                 reaped = await self.store.reap_leases()
             except StoreError as error:
-                event(log, logging.WARNING, "leases not reaped", reason=error)
+                self._tell(logging.WARNING, "leases not reaped", error)
                 continue
             for lease, released in reaped:
                 event(log, logging.WARNING, "dead server reaped", lease=lease, jobs_requeued=released)
@@ -322,10 +349,13 @@ class Exchange:
         while True:
             await asyncio.sleep(TICK_SECONDS)
             now = self.dispatcher.now = self._loop.time()
-            if now - self._renewed_at > self._lease_seconds * LEASE_MARGIN and not self.dispatcher.suspended:
+            is_in_doubt = now - self._renewed_at > self._lease_seconds * LEASE_MARGIN
+            if self.store.lease and is_in_doubt and not self.dispatcher.suspended:
                 event(log, logging.WARNING, "lease in doubt, background jobs held back")
                 self.dispatcher.suspended = True
-                self._lost()  # the database does not answer; whoever waits for it is told, and it is looked for anew
+                self._lost(
+                    "the lease could not be renewed"
+                )  # the database does not answer; whoever waits for it is told, and it is looked for anew
             self.dispatcher.tick()
             if self.dispatcher.progress and now >= progress_at and self._up.is_set():
                 progress_at = now + PROGRESS_SECONDS
@@ -337,7 +367,7 @@ class Exchange:
         try:
             await self.store.record_progress(progress)
         except StoreError as error:
-            event(log, logging.INFO, "progress not recorded", reason=error)
+            self._tell(logging.INFO, "progress not recorded", error)
 
     # -- finishes and releases -----------------------------------------------------------------------------------
 
@@ -355,7 +385,7 @@ class Exchange:
             try:
                 await self._finish()
             except StoreError as error:
-                event(log, logging.WARNING, "finished jobs not deleted, retrying", jobs=len(self._finishing), reason=error)
+                self._tell(logging.WARNING, "finished jobs not deleted, retrying", error, jobs=len(self._finishing))
                 self._finish_wanted.set()
                 self._settlers = settlers + self._settlers
                 await asyncio.sleep(FINISH_RETRY_SECONDS)
@@ -419,7 +449,7 @@ class Exchange:
                     self._sleeping = False
                     await self.store.renew_lease(sleeping=False)
             except StoreError as error:
-                event(log, logging.INFO, "claim failed", reason=error)
+                self._tell(logging.INFO, "claim failed", error)
                 await asyncio.sleep(BACKOFF_SECONDS[0])
             if now >= poll_at:
                 ended = self._loop.time()

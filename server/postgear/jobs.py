@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import psycopg
 
-from postgear.errors import SchemaError, StoreError, StoreUnavailable
+from postgear.connecting import failed_connection
+from postgear.errors import SchemaError, StoreError
 
 _OLDEST = """
 select handle, function, priority, state, attempt,
@@ -45,7 +46,7 @@ def oldest(dsn: str, count: int) -> list[StoredJob]:
     except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName) as error:
         raise SchemaError("the database has no schema postgear; run `postgear init`") from error
     except psycopg.OperationalError as error:
-        raise StoreUnavailable(str(error).strip()) from error
+        raise failed_connection(error) from error
     except psycopg.Error as error:
         raise StoreError(str(error).strip()) from error
     return [StoredJob._make("" if value is None else value for value in row) for row in rows]

@@ -113,7 +113,7 @@ def _one_line(text: str) -> str:
 
 
 def _quoted(value: object) -> str:
-    text = _as_text(value)
+    text = str(value).lower() if isinstance(value, bool) else _as_text(value)
     if text and _PLAIN.issuperset(text):
         return text
     return json.dumps(text, ensure_ascii=False)

@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Any, Final
 import psycopg
 from psycopg import sql
 
-from postgear.errors import SchemaError, StoreError, StoreUnavailable
+from postgear.connecting import failed_connection
+from postgear.errors import SchemaError, StoreError
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -109,7 +110,7 @@ def current(dsn: str) -> str | None:
             row = connection.execute("select version_num from postgear.alembic_version").fetchone()
             return None if row is None else str(row[0])
     except psycopg.OperationalError as error:
-        raise StoreUnavailable(str(error).strip()) from error
+        raise failed_connection(error) from error
 
 
 def check(found: str | None) -> None:
@@ -156,8 +157,7 @@ def _changing(dsn: str) -> Iterator[tuple[Connection, Config]]:
 
 
 def _translate(error: BaseException) -> StoreError | SchemaError:
-    text = str(error).strip()
-    return StoreUnavailable(text) if isinstance(error, psycopg.OperationalError) else SchemaError(text)
+    return failed_connection(error) if isinstance(error, psycopg.OperationalError) else SchemaError(str(error).strip())
 
 
 def _apply_sql_files(connection: Connection) -> None:

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import psycopg
 from psycopg import sql
 
-from postgear.errors import SchemaError, StoreError, StoreUnavailable
+from postgear.connecting import failed_connection
+from postgear.errors import SchemaError, StoreError
 
 
 class Trigger(NamedTuple):
@@ -65,7 +66,7 @@ def _session(dsn: str) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
         with psycopg.connect(dsn) as connection:
             yield connection
     except psycopg.OperationalError as error:
-        raise StoreUnavailable(str(error).strip()) from error
+        raise failed_connection(error) from error
     except (psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedFunction) as error:
         if error.diag.context is None:  # of our own statement, not of a condition in it
             raise SchemaError("the database has no schema postgear of this version") from error

@@ -174,12 +174,9 @@ def test_a_time_in_the_past_is_taken_and_told(serve: Callable[[Script], str], ca
 def test_wrong_words_are_refused_with_the_usage_that_helps(
     words: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    try:
-        code = cli.main(words)
-    except SystemExit as end:
-        assert isinstance(end.code, int)
-        code = end.code
-    assert code == 2
+    with pytest.raises(SystemExit) as end:
+        sys.exit(cli.main(words))
+    assert end.value.code == 2
     assert said in capsys.readouterr().err
 
 

@@ -108,9 +108,32 @@ def test_wrong_type_in_file_is_refused(tmp_path: Path, line: str) -> None:
 
 def test_unknown_key_names_the_known_ones(tmp_path: Path) -> None:
     file = tmp_path / "settings.toml"
-    file.write_text("lisen = 1")
-    with pytest.raises(ConfigError, match=r"^lisen in .*: no such setting; there are dsn, .*listen"):
+    file.write_text("colour = 1")
+    with pytest.raises(ConfigError, match=r"^colour in .*: no such setting; there are dsn, .*listen"):
         load({}, {}, str(file))
+
+
+def test_mistyped_key_names_the_nearest(tmp_path: Path) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text("lisen = 1")
+    with pytest.raises(ConfigError, match=r"^lisen in .*: no such setting; listen\?$"):
+        load({}, {}, str(file))
+
+
+def test_values_are_told_as_people_write_them(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^--listen: '4732' given, must be "):
+        load({"listen": ["4732"]}, {})
+    file = tmp_path / "settings.toml"
+    file.write_text("backlog = true")
+    with pytest.raises(ConfigError, match=r"^backlog in .*: true given, must be "):
+        load({}, {}, str(file))
+
+
+@pytest.mark.parametrize("dsn", ["garbage", "hots=db", "postgresql://h:5432/d?colour=red"])
+def test_malformed_dsn_is_refused_with_the_reason_and_without_itself(dsn: str) -> None:
+    with pytest.raises(ConfigError, match=r"^POSTGEAR_DSN: .*(missing|invalid).*, must be a libpq connection string") as raised:
+        load({}, {"POSTGEAR_DSN": dsn + (" " if "//" not in dsn else "&") + "password=geheim"})
+    assert "geheim" not in str(raised.value)
 
 
 def test_unreadable_and_malformed_files_are_refused(tmp_path: Path) -> None:
@@ -182,11 +205,11 @@ def _restore_logging() -> Iterator[None]:
 def test_text_log_is_one_line_an_event(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("INFO", "text", None)
     log = logging.getLogger("postgear.daemon")
-    logs.event(log, logging.INFO, "ready", listen="127.0.0.1:4730", dsn="host=db user=x", jobs=3)
+    logs.event(log, logging.INFO, "ready", listen="127.0.0.1:4730", dsn="host=db user=x", jobs=3, graceful=False)
     logs.event(log, logging.DEBUG, "packet")
     logs.event(log, logging.ERROR, "broken", exception=ValueError("two\nlines"))
     first, second = capsys.readouterr().err.splitlines()
-    assert first.split("Z ", 1)[1] == 'INFO daemon ready listen=127.0.0.1:4730 dsn="host=db user=x" jobs=3'
+    assert first.split("Z ", 1)[1] == 'INFO daemon ready listen=127.0.0.1:4730 dsn="host=db user=x" jobs=3 graceful=false'
     assert r'ERROR daemon broken traceback="ValueError: two\nlines"' in second
 
 

@@ -278,6 +278,76 @@ def test_a_database_without_the_schema_stops_the_start_and_says_what_to_run(empt
     assert len(result.stderr.splitlines()) <= 2
 
 
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"dbname": "nowhere"}, 'database "nowhere" does not exist'),
+        ({"user": "nobody_here"}, 'role "nobody_here" does not exist'),
+        ({"sslmode": "perhaps"}, 'invalid sslmode value: "perhaps"'),
+    ],
+)
+def test_a_database_that_refuses_stops_the_start_and_says_why(private_dsn: str, wrong: dict[str, str], said: str) -> None:
+    for command in (["serve", "--listen", "127.0.0.1:0"], ["init"]):
+        result = subprocess.run(
+            [PROGRAM, *command, "--dsn", make_conninfo(private_dsn, **wrong)],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+
+        assert result.returncode == 4
+        first, second = result.stderr.splitlines()
+        assert first.startswith("postgear: cannot connect to the database: ")
+        assert first.endswith(said)
+        assert "correct the DSN" in second
+
+
+@pytest.mark.parametrize("command", [["serve", "--listen", "127.0.0.1:0"], ["init"]])
+def test_a_malformed_dsn_stops_the_start(command: list[str]) -> None:
+    result = subprocess.run([PROGRAM, *command, "--dsn", "garbage"], capture_output=True, text=True, timeout=30, check=False)
+
+    assert result.returncode == 2
+    assert result.stderr.startswith('postgear: --dsn: missing "=" after "garbage" in connection info string, must be a libpq')
+
+
+def test_a_database_that_is_away_is_told_once(
+    postgres: PrivatePostgres, private_dsn: str, start_server: Start, connect_to: ConnectTo
+) -> None:
+    server = start_server("--submit-timeout-seconds", "2", dsn=private_dsn)
+    client, worker = connect_to(server), connect_to(server)
+    worker.can_do(b"f")
+    client.submit("SUBMIT_JOB_BG", b"f", b"", b"")
+    handle = worker.grab()[0]
+    postgres.break_off()
+    server.wait_for_log("database connection lost")
+    worker.send("WORK_COMPLETE", handle)
+    client.send("SUBMIT_JOB_BG", b"f", b"", b"")
+    assert client.error() == "QUEUE_ERROR"  # after two seconds
+    postgres.start()
+
+    server.wait_for_log("database connected")
+    lines = [line for line in server.log().splitlines() if not re.search("INFO daemon ready|INFO exchange lease taken", line)]
+    assert [re.sub(" (reason|listen)=.*", "", line.split(" ", 1)[1]) for line in lines] == [
+        "WARNING exchange database connection lost",
+        "INFO exchange database connected",
+    ]
+    assert len(lines[0]) < 250
+
+
+def test_a_server_without_a_lease_has_none_in_doubt(
+    postgres: PrivatePostgres, private_dsn: str, start_unready: Callable[..., UnreadyServer], connect_to: ConnectTo
+) -> None:
+    postgres.stop()
+    server = start_unready("--lease-seconds", "2", "--submit-timeout-seconds", "2")
+    wait_for(server.listens, "the server listens")
+    client = connect_to(server)
+    client.send("SUBMIT_JOB_BG", b"f", b"", b"")
+    assert client.error() == "QUEUE_ERROR"  # after more than three quarters of a lease
+    (line,) = server.log().splitlines()
+    assert "WARNING exchange database away, retrying reason=" in line
+
+
 def test_an_older_schema_stops_the_start_and_is_named(private_dsn: str) -> None:
     query(private_dsn, "update postgear.alembic_version set version_num = '0000'")
     command = [PROGRAM, "serve", "--dsn", private_dsn, "--listen", "127.0.0.1:0"]

@@ -436,7 +436,7 @@ def test_a_commit_whose_wait_for_the_standby_was_cancelled_is_in_doubt(synchrono
     lost: list[bool] = []
 
     async def run() -> None:
-        store = PostgresStore(synchronous_dsn, "a", on_lost=lambda: lost.append(True))
+        store = PostgresStore(synchronous_dsn, "a", on_lost=lambda reason: lost.append(True))
         await store.connect()
         await store.register_server("a", "here", 1, "test", 30)
         function = Function(b"f")

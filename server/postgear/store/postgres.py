@@ -59,14 +59,14 @@ OLD_SESSION_SECONDS: Final = 2
 
 
 class PostgresStore:
-    """See ``base.Store``. ``on_notify`` gets the payloads of channel ``postgear``; ``on_lost``: a connection broke."""
+    """See ``base.Store``. ``on_notify`` gets the payloads of channel ``postgear``; ``on_lost``: a connection broke, and why."""
 
     def __init__(
-        self, dsn: str, name: str, on_notify: Callable[[str], None] | None = None, on_lost: Callable[[], None] | None = None
+        self, dsn: str, name: str, on_notify: Callable[[str], None] | None = None, on_lost: Callable[[str], None] | None = None
     ) -> None:
         self.lease = 0
         self.queue_name = ""
-        lost = on_lost or (lambda: None)
+        lost = on_lost or (lambda reason: None)
 
         def session(purpose: str, statements: dict[bytes, bytes]) -> Session:
             return Session(dsn, f"postgear {name} {purpose}", statements, lost)

@@ -19,6 +19,7 @@ from psycopg import pq
 from psycopg.pq import DiagnosticField, ExecStatus
 
 from postgear import schema
+from postgear.connecting import failed_connection
 from postgear.errors import SchemaError, StoreError, StoreInDoubt, StoreUnavailable
 
 log = logging.getLogger("postgear.store")
@@ -47,14 +48,14 @@ _SETTINGS = (
 
 
 class Session:
-    """A connection. ``on_notify`` gets the payload of each NOTIFY; ``on_lost`` is called once when the connection breaks."""
+    """A connection. ``on_notify`` gets the payload of each NOTIFY; ``on_lost`` gets the reason when it breaks, once."""
 
     def __init__(
         self,
         dsn: str,
         application_name: str,
         statements: dict[bytes, bytes],
-        on_lost: Callable[[], None],
+        on_lost: Callable[[str], None],
         on_notify: Callable[[str], None] | None = None,
     ) -> None:
         self._dsn = dsn
@@ -96,7 +97,7 @@ class Session:
                 CONNECT_SECONDS * 2,
             )
         except (psycopg.Error, TimeoutError, OSError) as error:
-            raise StoreUnavailable(f"cannot connect to the database: {str(error).strip() or type(error).__name__}") from error
+            raise failed_connection(error) from error
         self._connection = connection  # kept, for it would close the socket when collected
         self._pgconn = connection.pgconn
         self._pgconn.nonblocking = 1
@@ -255,7 +256,7 @@ class Session:
         current, self._current = self._current, None
         waiting, self._queue = self._queue, deque()
         if not quiet:
-            self._on_lost()  # first: whoever is told of a failed call finds the database known to be away
+            self._on_lost(reason)  # first: whoever is told of a failed call finds the database known to be away
         if current is not None:
             kind = StoreInDoubt if current.writes else StoreUnavailable
             current.done(kind(f"the database connection broke: {reason.strip()}"))

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from dataclasses import fields
 
 from postgear import __version__
-from postgear.config import Config, load, shown_default
-from postgear.config_values import parse_address
+from postgear.config import NAME_MAX_BYTES, Config, load, shown_default
+from postgear.config_values import parse_address, token
 from postgear.errors import ConfigError, EmbeddedError, PostgearError, ServerError, StoreRefused, StoreUnavailable
 
 DEFAULT_SERVER = "127.0.0.1:4730"
@@ -311,13 +311,28 @@ def _init(arguments: argparse.Namespace) -> int:
     dsn = load({"dsn": arguments.dsn}, os.environ).dsn
     if dsn is None and not arguments.sql:
         raise ConfigError("no database given; --dsn, POSTGEAR_DSN or PGHOST, PGHOSTADDR, PGSERVICE, PGDATABASE name one")
+    if arguments.queue is not None:
+        try:
+            token(NAME_MAX_BYTES)(arguments.queue)
+        except ValueError:
+            allowed = f"1 to {NAME_MAX_BYTES} printable ASCII characters without spaces"
+            raise ConfigError(f"--queue: {arguments.queue!r} given, must be {allowed}") from None
     from postgear import schema
 
     if dsn is None or arguments.sql:
         found = None if dsn is None else schema.current(dsn)
         print(schema.script(found, queue=arguments.queue), end="")
         return 0
-    print(f"schema postgear: version {schema.upgrade(dsn, queue=arguments.queue)}")
+    found = schema.current(dsn)
+    old_name = schema.queue_name(dsn) if found else None
+    version = schema.upgrade(dsn, queue=arguments.queue)
+    done = "created" if found is None else "nothing to do" if found == version else f"upgraded from {found}"
+    name = schema.queue_name(dsn)
+    print(f"schema postgear: {done}, version {version}, queue {name}")
+    if old_name not in (None, name):
+        print(
+            f"queue renamed from {old_name} to {name}: restart the servers; handles given out before are unknown then, jobs stay"
+        )
     return 0
 
 

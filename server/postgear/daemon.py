@@ -223,7 +223,11 @@ class Server:
 
     async def _register(self, store: PostgresStore) -> None:
         addresses = ",".join(self._addresses)
-        await store.register_server(self.config.name, addresses, os.getpid(), __version__, self.config.lease_seconds)
+        name = self.config.name
+        await store.register_server(name, addresses, os.getpid(), __version__, self.config.lease_seconds)
+        for address, pid in await store.same_named(name):
+            advice = "give each server a --name: the handles of their foreground jobs repeat"
+            event(log, logging.WARNING, "another server has this name", name=name, address=address, pid=pid, advice=advice)
 
     def _reload(self) -> None:
         """Open the log file anew, and take those settings that need no restart."""

@@ -113,6 +113,16 @@ def current(dsn: str) -> str | None:
         raise failed_connection(error) from error
 
 
+def queue_name(dsn: str) -> str:
+    """Return the name of the queue in a database that has the schema. Raises StoreUnavailable."""
+    try:
+        with psycopg.connect(dsn, autocommit=True, client_encoding="utf8") as connection:
+            row = connection.execute("select name from postgear.queue").fetchone()
+            return str(row[0]) if row else ""
+    except psycopg.OperationalError as error:
+        raise failed_connection(error) from error
+
+
 def check(found: str | None) -> None:
     """Raise SchemaError unless a server of this release can work with a schema of version *found*; None: there is none.
 

@@ -30,9 +30,9 @@ begin
         raise null_value_not_allowed using
             message = 'postgear: function and workload must not be null';
     end if;
-    if octet_length(function_name) > 512 then
+    if octet_length(function_name) not between 1 and 512 then
         raise string_data_right_truncation using
-            message = format('postgear: a function name may have 512 bytes, this one has %s', octet_length(function_name));
+            message = format('postgear: a function name has 1 to 512 bytes, this one has %s', octet_length(function_name));
     end if;
     if octet_length(unique_key) > 64 then
         raise string_data_right_truncation using

@@ -267,8 +267,26 @@ def test_init_without_a_database_says_how_to_name_one(
     assert "--dsn" in capsys.readouterr().err
 
 
-def test_init_that_the_database_refuses_does_not_advise_init(empty_dsn: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["init", "--dsn", empty_dsn, "--queue", "two words"]) == 3
+def test_init_refuses_a_queue_name_with_the_rule(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["init", "--dsn", "host=/nonexistent", "--queue", "two words"]) == 2
+    assert "--queue: 'two words' given, must be 1 to 40 printable ASCII characters" in capsys.readouterr().err
+
+
+def test_init_says_what_it_did(empty_dsn: str, capsys: pytest.CaptureFixture[str]) -> None:
+    said = []
+    for words in (["--queue", "a"], [], ["--queue", "b"]):
+        assert cli.main(["init", "--dsn", empty_dsn, *words]) == 0
+        said.append(capsys.readouterr().out.splitlines())
+    assert said[0] == [f"schema postgear: created, version {schema.VERSION}, queue a"]
+    assert said[1] == [f"schema postgear: nothing to do, version {schema.VERSION}, queue a"]
+    assert said[2][0] == f"schema postgear: nothing to do, version {schema.VERSION}, queue b"
+    assert said[2][1].startswith("queue renamed from a to b: ")
+
+
+def test_init_that_the_database_refuses_does_not_advise_init(dsn: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with psycopg.connect(dsn) as connection:
+        connection.execute("update postgear.alembic_version set version_num = '9999'")
+    assert cli.main(["init", "--dsn", dsn]) == 3
     assert "postgear init" not in capsys.readouterr().err
 
 

@@ -193,3 +193,15 @@ def test_three_servers_share_the_load_and_the_death_of_one(
     assert {handle for handle, times in Counter(ran).items() if times > 1} <= set(runners[0].ran)
     assert query(dsn, "select name from postgear.server order by name") == [("b",), ("c",)]
     assert connect_to(servers[1]).status(b"f") is not None
+
+
+def test_a_second_live_server_of_one_name_is_told(start_server: Callable[..., ServerProcess]) -> None:
+    dead, first = start_server("--name", "other"), start_server("--name", "same")
+    dead.kill()
+    assert "another server has this name" not in first.log()
+    again, second = start_server("--name", "other"), start_server("--name", "same")
+
+    second.wait_for_log(
+        rf"WARNING daemon another server has this name name=same address={first.address} pid={first.process.pid} "
+    )
+    until(lambda: "another server" in again.log(), False)

@@ -115,7 +115,7 @@ def test_a_graceful_stop_waits_for_the_jobs_in_memory_and_takes_nobody_new(
         server.process.send_signal(signal.SIGUSR1)
     else:
         assert admin.reply(b"shutdown graceful") == b"OK\r\n"
-    server.wait_for_log("stopping graceful=True")
+    server.wait_for_log("stopping graceful=true")
 
     with pytest.raises(ConnectionRefusedError):
         connect_to(server)
@@ -134,7 +134,7 @@ def test_a_second_signal_ends_the_patience_of_a_graceful_stop(start_server: Star
     client = connect_to(server)
     client.submit("SUBMIT_JOB", b"f", b"", b"")
     server.process.send_signal(signal.SIGUSR1)
-    server.wait_for_log("stopping graceful=True")
+    server.wait_for_log("stopping graceful=true")
     client.silent()
 
     assert server.stop() == 0

@@ -151,6 +151,12 @@ def test_a_unique_has_at_most_64_bytes(session: Connection) -> None:
         session.execute("select gman_do_background('f', 'x', %s)", ["é" * 32 + "k"])
 
 
+@pytest.mark.parametrize("submit", ["gman_do_background('', 'x')", "postgear.submit_job('', 'x')"])
+def test_a_function_name_is_not_empty(session: Connection, submit: str) -> None:
+    with pytest.raises(psycopg.errors.StringDataRightTruncation, match="a function name has 1 to 512 bytes, this one has 0"):
+        session.execute(f"select {submit}")
+
+
 def test_a_function_name_has_at_most_512_bytes(session: Connection) -> None:
     session.execute("select gman_do_background(%s, 'x')", ["f" * 512])
     with pytest.raises(psycopg.errors.StringDataRightTruncation, match="513"):

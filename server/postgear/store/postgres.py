@@ -49,6 +49,9 @@ ASK: Final = {
 }
 LEASE: Final = {
     b"register_server": b"select * from postgear.register_server($1::text, $2::text, $3::integer, $4::text, $5::float8)",
+    b"same_named": b"select server.address, server.pid::text from postgear.server where server.name = $1::text"
+    b" and server.lease <> $2::bigint and exists (select from pg_locks where locktype = 'advisory' and granted"
+    b" and classid = postgear.lease_lock_class()::oid and objid = (server.lease % 2147483647)::integer::oid and objsubid = 2)",
     b"renew_lease": b"select postgear.renew_lease($1::bigint, $2::boolean)",
     b"end_lease": b"select postgear.end_lease($1::bigint)",
 }
@@ -285,6 +288,11 @@ class PostgresStore:
             raise StoreError("register_server returned nothing")
         self.lease = _int8(result, 0, 0)
         self.queue_name = _bytes(result, 0, 1).decode()
+
+    async def same_named(self, name: str) -> list[tuple[str, str]]:
+        """Return address and pid of the other servers that live and have this name."""
+        result = await self._leasing.call(b"same_named", name.encode(), pack(">q", self.lease), writes=False)
+        return [(_bytes(result, row, 0).decode(), _bytes(result, row, 1).decode()) for row in range(result.ntuples)]
 
     async def renew_lease(self, *, sleeping: bool) -> bool:
         """See ``base.Store``."""

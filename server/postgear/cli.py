@@ -226,7 +226,7 @@ def _trigger_create(arguments: argparse.Namespace) -> int:
     dsn = _dsn(arguments)
     from postgear import triggers
 
-    names = "name events level when columns payload payload_columns priority delay key enable".split()
+    names = ["name", "events", "level", "when", "columns", "payload", "payload_columns", "priority", "delay", "key", "enable"]
     options = {name: value for name in names if (value := getattr(arguments, name)) is not None}
     print(triggers.create(dsn, arguments.table, arguments.function, options))
     return 0

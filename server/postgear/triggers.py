@@ -66,8 +66,8 @@ def _session(dsn: str) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
             yield connection
     except psycopg.OperationalError as error:
         raise StoreUnavailable(str(error).strip()) from error
-    except (psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedFunction) as error:
-        if error.diag.context is None:  # of our own statement, not of a condition in it
+    except (psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedTable, psycopg.errors.UndefinedFunction) as error:
+        if error.diag.context is None and "postgear" in _told(error):  # of our own statement, not of what it was given
             raise SchemaError("the database has no schema postgear of this version") from error
         raise StoreError(_told(error)) from error
     except psycopg.Error as error:

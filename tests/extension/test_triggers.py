@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 
 import psycopg
 import pytest
 
+from postgear import schema
 from tests.extension.asking import Connection, claim, create_trigger, payloads, rows, start_server, value, workloads
 
 LEVELS = pytest.mark.parametrize("level", ["statement", "row"])
@@ -446,7 +448,49 @@ def test_two_of_one_name_are_refused(session: Connection) -> None:
     with pytest.raises(psycopg.errors.DuplicateObject, match="has a trigger postgear_f of postgear already"):
         create_trigger(session, "item")
     session.execute(
-        "drop trigger postgear_f on item; create trigger x after insert on item execute function suppress_redundant_updates_trigger()"
+        "drop trigger postgear_f on item;"
+        "create trigger x before update on item for each row execute function suppress_redundant_updates_trigger()"
     )
     with pytest.raises(psycopg.errors.DuplicateObject):
         create_trigger(session, "item", name="x")
+
+
+def test_merge(session: Connection) -> None:
+    if session.info.server_version < 150000:
+        pytest.skip("MERGE came with PostgreSQL 15")
+    create_trigger(session, "item", events=["insert", "update", "delete"], payload="change")
+    session.execute(
+        "alter table item disable trigger user; insert into item values (1), (2); alter table item enable trigger user"
+    )
+    session.execute(
+        "merge into item using (values (1), (2), (3)) as wanted (id) on wanted.id = item.id"
+        " when matched and item.id = 1 then delete when matched then update set price = 1"
+        " when not matched then insert values (wanted.id)"
+    )
+    ids = {(each["op"], (each["new"] or each["old"])["id"]) for each in payloads(session)}
+    assert ids == {("delete", 1), ("update", 2), ("insert", 3)}
+
+
+def test_dump_and_restore(session: Connection, dsn: str, empty_dsn: str) -> None:
+    create_trigger(session, "item", level="row", events=["update"], columns=["title"], name="t")
+    create_trigger(session, "item", key=[], payload="change", when="new.price > 0")
+    session.execute("alter table item rename to renamed; insert into renamed values (1, 'a', 1)")
+    dump = subprocess.run(["pg_dump", dsn], capture_output=True, check=True).stdout
+    subprocess.run(["psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", empty_dsn], input=dump, check=True, capture_output=True)
+    with psycopg.connect(empty_dsn, autocommit=True) as restored:
+        restored.execute("insert into renamed values (1, 'b', 2) on conflict (id) do nothing; update renamed set title = 'b'")
+        restored.execute("delete from renamed; insert into renamed values (1, 'c', 3)")
+        assert [each.get("new", each)["title"] for each in payloads(restored)] == ["c", "b"]
+        restored.execute("select postgear.drop_trigger('renamed', 't'), postgear.drop_trigger('renamed', 'postgear_f')")
+
+
+def test_downgrade_takes_the_triggers_along_and_leaves_the_jobs(session: Connection, dsn: str) -> None:
+    create_trigger(session, "item", events=["insert", "update"], key=[])
+    session.execute("insert into item values (1)")
+    schema.downgrade(dsn, "0001")
+    session.execute("insert into item values (2)")
+    assert len(workloads(session)) == 1
+    schema.upgrade(dsn)
+    create_trigger(session, "item")
+    session.execute("insert into item values (3)")
+    assert len(workloads(session)) == 2

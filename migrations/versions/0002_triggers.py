@@ -74,7 +74,8 @@ def downgrade() -> None:
             end loop;
             for installed in
                 select oid::regprocedure as routine from pg_proc
-                where pronamespace = 'postgear'::regnamespace and proname ~ '^(trigger_|((create|drop)_trigger|submit_coalesced)$)'
+                where pronamespace = 'postgear'::regnamespace
+                  and proname ~ '^(trigger_|(create|drop)_trigger|submit_coalesced)'
             loop
                 execute format('drop routine %s', installed.routine);
             end loop;

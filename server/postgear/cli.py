@@ -124,6 +124,13 @@ def _add_init(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     )
     init.add_argument("--dsn", help="the database (POSTGEAR_DSN, libpq's environment, or the TOML file)")
     init.add_argument("--queue", metavar="NAME", help="the queue's name, part of every background job's handle")
+    init.add_argument(
+        "--functions",
+        choices=("auto", "extension", "plpython", "sql"),
+        default="auto",
+        help="the gman_* functions for SQL: of the extension, in PL/Python without it, in plain SQL, which cannot wait for "
+        "results; auto (default) takes the first of these that the database server has",
+    )
     init.set_defaults(run=_init)
 
 
@@ -165,7 +172,9 @@ def _init(arguments: argparse.Namespace) -> int:
         raise ConfigError("no database given; --dsn, POSTGEAR_DSN or PGHOST, PGHOSTADDR, PGSERVICE, PGDATABASE name one")
     from postgear import schema
 
-    print(f"schema postgear: version {schema.upgrade(dsn, queue=arguments.queue)}")
+    notes: list[str] = []
+    version = schema.upgrade(dsn, queue=arguments.queue, functions=arguments.functions, tell=notes.append)
+    print(f"schema postgear: version {version}", *notes, sep="\n")
     return 0
 
 

@@ -1,7 +1,8 @@
 """The schema ``postgear``: create it, upgrade it, tell its version.
 
 Tables, types and indexes belong to the migrations (Alembic); functions and views to the files of ``sql/``, which
-are applied anew after each upgrade, in the same transaction. This is not the place for queries: ``store`` has those.
+are applied anew after each upgrade, in the same transaction. The functions ``gman_*`` are installed by ``gman_functions``.
+This is not the place for queries: ``store`` has those.
 
 Alembic and SQLAlchemy are imported only where something is changed, so that a server that only checks starts fast.
 Every *dsn* is anything libpq takes: keywords, a URI, several hosts, a service, or "" for libpq's environment.
@@ -15,7 +16,7 @@ To add a migration:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 import psycopg
 from psycopg import sql
 
+from postgear import gman_functions
 from postgear.errors import SchemaError, StoreError, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -39,11 +41,12 @@ _LOCK_KEY: Final = 0x706F737467656172
 """Advisory lock held while the schema changes: "postgear" in ASCII."""
 
 
-def upgrade(dsn: str, *, queue: str | None = None) -> str:
+def upgrade(dsn: str, *, queue: str | None = None, functions: str = "auto", tell: Callable[[str], None] | None = None) -> str:
     """Bring the schema of the database to this release's version and return that version; returns after commit.
 
     All or nothing, in one transaction; a second caller waits for the first. Creates the schema where there is none.
     queue: names the queue, the middle part of background job handles; None leaves the name it has.
+    functions: which set of gman_* functions, one of ``gman_functions.KINDS``. tell: is told in a line which it was, and why.
 
     Raises StoreUnavailable without a connection, SchemaError where the database refuses (the message is the database's).
     """
@@ -55,6 +58,10 @@ def upgrade(dsn: str, *, queue: str | None = None) -> str:
         _apply_sql_files(connection)
         if queue is not None:
             connection.exec_driver_sql("update postgear.queue set name = %s", (queue,))
+        driver: Any = connection.connection.driver_connection
+        chosen = gman_functions.install(driver, functions, _folder)
+    if tell is not None:
+        tell(chosen)
     return VERSION
 
 
@@ -67,7 +74,9 @@ def downgrade(dsn: str, revision: str) -> None:
     """
     from alembic import command
 
-    with _changing(dsn) as (_, config):
+    with _changing(dsn) as (connection, config):
+        if revision == "base":
+            gman_functions.remove(connection.connection.driver_connection)
         command.downgrade(config, revision)
 
 
@@ -134,6 +143,8 @@ def _apply_sql_files(connection: Connection) -> None:
     folder = _folder("sql")
     for pattern in _SQL_FILES:
         for path in sorted(folder.glob(pattern)):
+            if path.name.startswith("gman_"):
+                continue
             try:
                 _apply_sql_file(driver, path)
             except psycopg.Error as error:

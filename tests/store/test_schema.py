@@ -21,7 +21,7 @@ from pg_attribute a join pg_class c on c.oid = a.attrelid
 where c.relnamespace = 'postgear'::regnamespace and a.attnum > 0 and not a.attisdropped
 union all
 select pg_get_functiondef(p.oid) from pg_proc p
-where p.pronamespace in ('postgear'::regnamespace, 'public'::regnamespace)
+where p.pronamespace in ('postgear'::regnamespace, 'public'::regnamespace) and p.prokind <> 'a'
 order by 1
 """
 

@@ -54,16 +54,20 @@ def main() -> int:
 def scripts() -> dict[Path, str]:
     """Return the text of each script by its path."""
     version = default_version()
-    text = full_script()
     return {
-        HERE / f"postgear--{version}.sql": guard("CREATE EXTENSION postgear") + text,
+        HERE / f"postgear--{version}.sql": guard("CREATE EXTENSION postgear") + full_script(),
         **{
-            HERE / f"postgear--{old}--{version}.sql": guard(f"ALTER EXTENSION postgear UPDATE TO '{version}'")
-            + (HERE / "upgrades" / f"{old}.sql").read_text(encoding="utf-8")
-            + text
+            HERE / f"postgear--{old}--{version}.sql": upgrade_script(
+                version, (HERE / "upgrades" / f"{old}.sql").read_text(encoding="utf-8")
+            )
             for old in OLD_VERSIONS
         },
     }
+
+
+def upgrade_script(version: str, drops: str) -> str:
+    """Return the script that upgrades to *version*: *drops*, which takes away what is gone, then all functions."""
+    return guard(f"ALTER EXTENSION postgear UPDATE TO '{version}'") + drops + full_script()
 
 
 def default_version() -> str:

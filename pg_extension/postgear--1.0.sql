@@ -4,7 +4,7 @@
 create or replace function gman_runtime() returns boolean
 language plpython3u
 as $runtime$
-# Internal: load the Gearman client into this session, as GD["gman 1cd2b718112b"].
+# Internal: load the Gearman client into this session, as GD["gman a4e481452760"].
 #
 # Its modules are those of the Python package postgear, written here by build.py; they get a package name of their own,
 # so that they meet no postgear installed for this Python. PL/Python puts a tab before each line, also in literals.
@@ -896,6 +896,7 @@ Every error leaves as an SQL error with a SQLSTATE of docs/sql.md. Standard libr
 
 from __future__ import annotations
 
+import codecs
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -962,6 +963,7 @@ class Backend:
         self._links = Links(self._tick)
         self._sums: dict[int, tuple[str, list[Submission]]] = {}
         self._last_sum = 0
+        self._codec: str | None = None
         # PL/Python puts the class's name before the message; as part of no module it reads "postgear: …".
         nothing = dict.fromkeys(
             ("detail", "hint", "schema_name", "table_name", "column_name", "datatype_name", "constraint_name")
@@ -1017,7 +1019,7 @@ class Backend:
             for workload, unique in zip(workloads, uniques or [None] * len(workloads))
         ]
         return (
-            Ended(ended.position + 1, ended.result, None if ended.error is None else str(ended.error))
+            Ended(ended.position + 1, ended.result, None if ended.error is None else self._showable(str(ended.error)))
             for ended in self._run_many(jobs, in_flight, timeout)
         )
 
@@ -1195,7 +1197,18 @@ class Backend:
         self._row("select pg_catalog.pg_sleep(0)")()
 
     def _warn(self, text: bytes) -> None:
-        self._plpy.notice(text.decode("utf-8", "backslashreplace"))
+        self._plpy.notice(self._showable(text.decode("utf-8", "backslashreplace")))
+
+    def _showable(self, text: str) -> str:
+        """Replace what the database's encoding has not, so that a message is not lost to an error about it."""
+        if self._codec is None:
+            encoding = self._row("select pg_catalog.getdatabaseencoding()::pg_catalog.text as name")()["name"]
+            encoding = "UTF8" if encoding == "SQL_ASCII" else encoding.replace("WIN", "cp")
+            try:
+                self._codec = codecs.lookup(encoding).name
+            except LookupError:
+                self._codec = "ascii"
+        return text.encode(self._codec, "backslashreplace").decode(self._codec)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -1209,7 +1222,7 @@ class Backend:
             raise self._error(sqlstate, str(error)) from None
 
     def _error(self, sqlstate: str, message: str, hint: str | None = None) -> Exception:
-        error = self._sql_error(message)
+        error = self._sql_error(self._showable(message))
         error.sqlstate = sqlstate
         error.hint = hint
         assert isinstance(error, Exception)
@@ -1217,7 +1230,7 @@ class Backend:
 '''),
 ]
 
-ROOT = "gman 1cd2b718112b".replace(" ", "_")
+ROOT = "gman a4e481452760".replace(" ", "_")
 for name, is_package, source in MODULES:
     module = types.ModuleType((ROOT + "." + name).rstrip("."))
     module.__package__ = module.__name__ if is_package else module.__name__.rpartition(".")[0]
@@ -1225,7 +1238,7 @@ for name, is_package, source in MODULES:
         module.__path__ = []
     sys.modules[module.__name__] = module
     exec(compile(source.replace("\n\t", "\n"), "<postgear " + name + ">", "exec"), module.__dict__)
-GD["gman 1cd2b718112b"] = sys.modules[ROOT + ".client.backend"].Backend(plpy)
+GD["gman a4e481452760"] = sys.modules[ROOT + ".client.backend"].Backend(plpy)
 return True
 $runtime$;
 comment on function gman_runtime() is 'postgear: internal, loads the Gearman client into the session';
@@ -1241,7 +1254,7 @@ language plpython3u
 volatile
 as $$
 # Internal: run a job and return its result. Called by: gman_do and its kin.
-gman = GD.get("gman 1cd2b718112b") or plpy.execute("select @extschema@.gman_runtime()") and GD["gman 1cd2b718112b"]
+gman = GD.get("gman a4e481452760") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman a4e481452760"]
 return gman.wait(function_name, workload, unique_key, priority, timeout)
 $$;
 comment on function gman_wait(bytea, bytea, bytea, smallint, double precision)
@@ -1255,7 +1268,7 @@ volatile
 as $$
 # Internal: submit a background job to the servers set; to the local queue where only another function has servers.
 # Called by: gman_do_background and its kin.
-gman = GD.get("gman 1cd2b718112b") or plpy.execute("select @extschema@.gman_runtime()") and GD["gman 1cd2b718112b"]
+gman = GD.get("gman a4e481452760") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman a4e481452760"]
 return gman.send(function_name, workload, unique_key, priority, run_at)
 $$;
 comment on function gman_send(bytea, bytea, bytea, smallint, timestamptz)
@@ -1269,7 +1282,7 @@ volatile
 rows 100
 as $$
 # Internal: run a job for each workload, yield each one's end. Called by: gman_do_many.
-gman = GD.get("gman 1cd2b718112b") or plpy.execute("select @extschema@.gman_runtime()") and GD["gman 1cd2b718112b"]
+gman = GD.get("gman a4e481452760") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman a4e481452760"]
 return gman.wait_many(function_name, workloads, unique_keys, in_flight, timeout)
 $$;
 comment on function gman_wait_many(bytea, bytea[], bytea[], integer, double precision)
@@ -1282,7 +1295,7 @@ language plpython3u
 volatile
 as $$
 # Internal: remember a job for a sum. Called by: gman_sum_add.
-gman = GD.get("gman 1cd2b718112b") or plpy.execute("select @extschema@.gman_runtime()") and GD["gman 1cd2b718112b"]
+gman = GD.get("gman a4e481452760") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman a4e481452760"]
 return gman.sum_add(state, function_name, workload, unique_key)
 $$;
 comment on function gman_sum_queue(bigint, bytea, bytea, bytea) is 'postgear: internal, a row of gman_sum';
@@ -1292,7 +1305,7 @@ language plpython3u
 volatile
 as $$
 # Internal: run the jobs of a sum and add up their results. Called by: gman_sum.
-gman = GD.get("gman 1cd2b718112b") or plpy.execute("select @extschema@.gman_runtime()") and GD["gman 1cd2b718112b"]
+gman = GD.get("gman a4e481452760") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman a4e481452760"]
 return gman.sum_end(state)
 $$;
 comment on function gman_sum_end(bigint) is 'postgear: internal, the end of gman_sum';
@@ -1303,7 +1316,7 @@ language plpython3u
 volatile
 as $$
 # Internal: connect to each server. Called by: gman_servers_check.
-gman = GD.get("gman 1cd2b718112b") or plpy.execute("select @extschema@.gman_runtime()") and GD["gman 1cd2b718112b"]
+gman = GD.get("gman a4e481452760") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman a4e481452760"]
 return gman.check()
 $$;
 comment on function gman_check() is 'postgear: internal, connects to each server for gman_servers_check';
@@ -1314,7 +1327,7 @@ language plpython3u
 volatile
 as $$
 # Internal: ask the servers set for a job. Called by: gman_status.
-gman = GD.get("gman 1cd2b718112b") or plpy.execute("select @extschema@.gman_runtime()") and GD["gman 1cd2b718112b"]
+gman = GD.get("gman a4e481452760") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman a4e481452760"]
 return [gman.status(handle)]
 $$;
 comment on function gman_ask_status(text) is 'postgear: internal, asks a Gearman server for gman_status';
@@ -1324,7 +1337,7 @@ language plpython3u
 volatile
 as $$
 # Internal: tell the servers set to cancel a job. Called by: gman_cancel.
-gman = GD.get("gman 1cd2b718112b") or plpy.execute("select @extschema@.gman_runtime()") and GD["gman 1cd2b718112b"]
+gman = GD.get("gman a4e481452760") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman a4e481452760"]
 return gman.cancel(handle)
 $$;
 comment on function gman_ask_cancel(text) is 'postgear: internal, tells a Gearman server for gman_cancel';
@@ -1334,7 +1347,7 @@ language plpython3u
 volatile
 as $$
 # Internal: return a list of servers in one form, or raise 22023. Called by: gman_servers_set.
-gman = GD.get("gman 1cd2b718112b") or plpy.execute("select @extschema@.gman_runtime()") and GD["gman 1cd2b718112b"]
+gman = GD.get("gman a4e481452760") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman a4e481452760"]
 return gman.normalize_servers(servers)
 $$;
 comment on function gman_normalize_servers(text) is 'postgear: internal, reads the list of gman_servers_set';

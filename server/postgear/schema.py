@@ -83,7 +83,8 @@ def downgrade(dsn: str, revision: str) -> None:
 def current(dsn: str) -> str | None:
     """Return the version of the database's schema; None: there is none. Raises StoreUnavailable."""
     try:
-        with psycopg.connect(dsn, autocommit=True) as connection:
+        # In a database of encoding SQL_ASCII text would else be bytes.
+        with psycopg.connect(dsn, autocommit=True, client_encoding="utf8") as connection:
             row = connection.execute("select to_regclass('postgear.alembic_version') is not null").fetchone()
             if row is None or not row[0]:
                 return None
@@ -116,7 +117,9 @@ def _changing(dsn: str) -> Iterator[tuple[Connection, Config]]:
     from sqlalchemy import NullPool, create_engine
     from sqlalchemy.exc import DBAPIError
 
-    engine = create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(dsn), poolclass=NullPool)
+    engine = create_engine(
+        "postgresql+psycopg://", creator=lambda: psycopg.connect(dsn, client_encoding="utf8"), poolclass=NullPool
+    )
     try:
         with engine.begin() as connection:
             connection.exec_driver_sql(f"select pg_advisory_xact_lock({_LOCK_KEY})")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 
 from postgear.client.blocking import Connection
@@ -26,6 +28,7 @@ class PythonWorker:
             b"length": lambda handle, workload: self._send(PacketType.WORK_COMPLETE, handle, b"%d bytes" % len(workload)),
             b"fail": lambda handle, workload: self._send(PacketType.WORK_FAIL, handle),
             b"raise": lambda handle, workload: self._send(PacketType.WORK_EXCEPTION, handle, workload),
+            b"smile": lambda handle, workload: self._send(PacketType.WORK_EXCEPTION, handle, "☹ ü".encode()),
             b"warn": self._warn,
             b"chunks": self._chunks,
             b"never": lambda handle, workload: None,
@@ -43,7 +46,8 @@ class PythonWorker:
         return self
 
     def __exit__(self, kind: object, error: object, traceback: TracebackType | None) -> None:
-        self._connection._socket.shutdown(2)
+        with suppress(OSError):  # the server may have gone first
+            self._connection._socket.shutdown(socket.SHUT_RDWR)
         self._thread.join(10)
         self._connection.close()
 

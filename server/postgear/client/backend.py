@@ -8,6 +8,7 @@ Every error leaves as an SQL error with a SQLSTATE of docs/sql.md. Standard libr
 
 from __future__ import annotations
 
+import codecs
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -74,6 +75,7 @@ class Backend:
         self._links = Links(self._tick)
         self._sums: dict[int, tuple[str, list[Submission]]] = {}
         self._last_sum = 0
+        self._codec: str | None = None
         # PL/Python puts the class's name before the message; as part of no module it reads "postgear: …".
         nothing = dict.fromkeys(
             ("detail", "hint", "schema_name", "table_name", "column_name", "datatype_name", "constraint_name")
@@ -129,7 +131,7 @@ class Backend:
             for workload, unique in zip(workloads, uniques or [None] * len(workloads))
         ]
         return (
-            Ended(ended.position + 1, ended.result, None if ended.error is None else str(ended.error))
+            Ended(ended.position + 1, ended.result, None if ended.error is None else self._showable(str(ended.error)))
             for ended in self._run_many(jobs, in_flight, timeout)
         )
 
@@ -307,7 +309,18 @@ class Backend:
         self._row("select pg_catalog.pg_sleep(0)")()
 
     def _warn(self, text: bytes) -> None:
-        self._plpy.notice(text.decode("utf-8", "backslashreplace"))
+        self._plpy.notice(self._showable(text.decode("utf-8", "backslashreplace")))
+
+    def _showable(self, text: str) -> str:
+        """Replace what the database's encoding has not, so that a message is not lost to an error about it."""
+        if self._codec is None:
+            encoding = self._row("select pg_catalog.getdatabaseencoding()::pg_catalog.text as name")()["name"]
+            encoding = "UTF8" if encoding == "SQL_ASCII" else encoding.replace("WIN", "cp")
+            try:
+                self._codec = codecs.lookup(encoding).name
+            except LookupError:
+                self._codec = "ascii"
+        return text.encode(self._codec, "backslashreplace").decode(self._codec)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -321,7 +334,7 @@ class Backend:
             raise self._error(sqlstate, str(error)) from None
 
     def _error(self, sqlstate: str, message: str, hint: str | None = None) -> Exception:
-        error = self._sql_error(message)
+        error = self._sql_error(self._showable(message))
         error.sqlstate = sqlstate
         error.hint = hint
         assert isinstance(error, Exception)

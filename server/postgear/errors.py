@@ -14,7 +14,11 @@
      │   └─ QueueFull          the function has as many jobs as it may
      ├─ EmbeddedError        the embedded PostgreSQL could not be set up or started
      ├─ ProtocolError        the peer sent bytes that are not Gearman; carries the ERROR code
-     └─ ServerError          a Gearman server answered with ERROR or could not be reached
+     ├─ ServerError          a Gearman server answered with ERROR or could not be reached
+     │   ├─ ServerUnreachable  there is no connection to any server; nothing was sent
+     │   ├─ ServerTimeout      no answer came in time; what was sent may have been done
+     │   └─ ServerRefused      the server answered ERROR; carries its code
+     └─ JobFailed            the worker reported that the job failed; carries what it said
 """
 
 from __future__ import annotations
@@ -94,3 +98,36 @@ class ServerError(PostgearError):
     """A Gearman server answered with ERROR, closed the connection or could not be reached."""
 
     exit_code = 6
+
+
+class ServerUnreachable(ServerError):
+    """There is no connection to any server; nothing was sent."""
+
+
+class ServerTimeout(ServerError):
+    """No answer came in time; what was sent may have been done."""
+
+
+class ServerRefused(ServerError):
+    """The server answered ERROR.
+
+    *code* is the word of the packet (libgearman's name without ``GEARMAN_``), *text* what it says about it.
+    """
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(f"{code}: {text}")
+        self.code = code
+        self.text = text
+
+
+class JobFailed(PostgearError):
+    """The worker reported that the job failed.
+
+    *exception* is what it said about it (WORK_EXCEPTION), empty if it only failed (WORK_FAIL).
+    """
+
+    def __init__(self, handle: bytes, exception: bytes) -> None:
+        text = exception.decode("utf-8", "backslashreplace")
+        super().__init__(f"job {handle.decode('ascii', 'backslashreplace')} failed" + (f": {text}" if text else ""))
+        self.handle = handle
+        self.exception = exception

@@ -21,7 +21,7 @@ _numbers = itertools.count(1)
 ENQUEUE = [
     "select gman_do_background('f', 'x')",
     "select gman_do_high_background('f', '{}'::json, 'k')",
-    "select postgear.submit_job('f', 'x')",
+    "select postgear.queue_job('f', 'x')",
     "select postgear.submit_coalesced('f', 'k', 'x')",
     "select * from postgear.job_status(1)",
 ]
@@ -171,7 +171,7 @@ def test_what_the_caller_puts_in_its_path_is_not_run_by_the_owner(session: Conne
         "create temporary table job (id integer); create temporary table function (id integer);"
         "set search_path = public, pg_catalog"
     )
-    producer.execute("select postgear.submit_job('f', 'x'), postgear.submit_coalesced('f', 'k', 'y')")
+    producer.execute("select postgear.queue_job('f', 'x'), postgear.submit_coalesced('f', 'k', 'y')")
     assert workloads(session) == [b"x", b"y"]
 
 

@@ -22,6 +22,7 @@ begin
     if to_regnamespace('postgear') is null or to_regrole('postgear_producer') is null then
         return;
     end if;
+    grant usage on schema postgear to postgear_producer;
     for routine in
         select oid::regprocedure as signature from pg_proc
         where pronamespace = 'postgear'::regnamespace and proname in ('queue_job', 'handle_status', 'live_servers')

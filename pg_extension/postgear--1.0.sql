@@ -4,7 +4,7 @@
 create or replace function gman_runtime() returns boolean
 language plpython3u
 as $runtime$
-# Internal: load the Gearman client into this session, as GD["gman a4e481452760"].
+# Internal: load the Gearman client into this session, as GD["gman 648b7ddb968c"].
 #
 # Its modules are those of the Python package postgear, written here by build.py; they get a package name of their own,
 # so that they meet no postgear installed for this Python. PL/Python puts a tab before each line, also in literals.
@@ -23,6 +23,10 @@ MODULES = [
      ├─ StoreError           the database did not do what was asked
      │   ├─ StoreUnavailable   it could not be reached; nothing is known to have changed
      │   └─ StoreInDoubt       a commit was sent and its outcome is not known; never an ack
+     ├─ EnqueueError         a job could not be queued in an application's transaction
+     │   ├─ InvalidJob         there can be no such job (a ValueError, too)
+     │   ├─ UnsupportedConnection  the object is no connection that can be used (a TypeError, too)
+     │   └─ QueueFull          the function has as many jobs as it may
      ├─ EmbeddedError        the embedded PostgreSQL could not be set up or started
      ├─ ProtocolError        the peer sent bytes that are not Gearman; carries the ERROR code
      ├─ ServerError          a Gearman server answered with ERROR or could not be reached
@@ -65,6 +69,26 @@ class StoreUnavailable(StoreError):
 
 class StoreInDoubt(StoreError):
     """A commit was sent and its outcome is not known; it must not be acknowledged."""
+
+
+class EnqueueError(PostgearError):
+    """A job could not be queued in an application's transaction."""
+
+
+class InvalidJob(EnqueueError, ValueError):
+    """There can be no such job: a name too long, a payload that is not JSON, an unknown priority."""
+
+
+class UnsupportedConnection(EnqueueError, TypeError):
+    """The object is no connection, or one of a database other than PostgreSQL."""
+
+
+class QueueFull(EnqueueError):
+    """*function* has as many jobs as its limits allow; nothing was queued, and the transaction can go on."""
+
+    def __init__(self, function: str) -> None:
+        super().__init__(f"the queue of function {function!r} is full")
+        self.function = function
 
 
 class EmbeddedError(PostgearError):
@@ -1230,7 +1254,7 @@ class Backend:
 '''),
 ]
 
-ROOT = "gman a4e481452760".replace(" ", "_")
+ROOT = "gman 648b7ddb968c".replace(" ", "_")
 for name, is_package, source in MODULES:
     module = types.ModuleType((ROOT + "." + name).rstrip("."))
     module.__package__ = module.__name__ if is_package else module.__name__.rpartition(".")[0]
@@ -1238,7 +1262,7 @@ for name, is_package, source in MODULES:
         module.__path__ = []
     sys.modules[module.__name__] = module
     exec(compile(source.replace("\n\t", "\n"), "<postgear " + name + ">", "exec"), module.__dict__)
-GD["gman a4e481452760"] = sys.modules[ROOT + ".client.backend"].Backend(plpy)
+GD["gman 648b7ddb968c"] = sys.modules[ROOT + ".client.backend"].Backend(plpy)
 return True
 $runtime$;
 comment on function gman_runtime() is 'postgear: internal, loads the Gearman client into the session';
@@ -1254,7 +1278,7 @@ language plpython3u
 volatile
 as $$
 # Internal: run a job and return its result. Called by: gman_do and its kin.
-gman = GD.get("gman a4e481452760") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman a4e481452760"]
+gman = GD.get("gman 648b7ddb968c") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 648b7ddb968c"]
 return gman.wait(function_name, workload, unique_key, priority, timeout)
 $$;
 comment on function gman_wait(bytea, bytea, bytea, smallint, double precision)
@@ -1268,7 +1292,7 @@ volatile
 as $$
 # Internal: submit a background job to the servers set; to the local queue where only another function has servers.
 # Called by: gman_do_background and its kin.
-gman = GD.get("gman a4e481452760") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman a4e481452760"]
+gman = GD.get("gman 648b7ddb968c") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 648b7ddb968c"]
 return gman.send(function_name, workload, unique_key, priority, run_at)
 $$;
 comment on function gman_send(bytea, bytea, bytea, smallint, timestamptz)
@@ -1282,7 +1306,7 @@ volatile
 rows 100
 as $$
 # Internal: run a job for each workload, yield each one's end. Called by: gman_do_many.
-gman = GD.get("gman a4e481452760") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman a4e481452760"]
+gman = GD.get("gman 648b7ddb968c") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 648b7ddb968c"]
 return gman.wait_many(function_name, workloads, unique_keys, in_flight, timeout)
 $$;
 comment on function gman_wait_many(bytea, bytea[], bytea[], integer, double precision)
@@ -1295,7 +1319,7 @@ language plpython3u
 volatile
 as $$
 # Internal: remember a job for a sum. Called by: gman_sum_add.
-gman = GD.get("gman a4e481452760") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman a4e481452760"]
+gman = GD.get("gman 648b7ddb968c") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 648b7ddb968c"]
 return gman.sum_add(state, function_name, workload, unique_key)
 $$;
 comment on function gman_sum_queue(bigint, bytea, bytea, bytea) is 'postgear: internal, a row of gman_sum';
@@ -1305,7 +1329,7 @@ language plpython3u
 volatile
 as $$
 # Internal: run the jobs of a sum and add up their results. Called by: gman_sum.
-gman = GD.get("gman a4e481452760") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman a4e481452760"]
+gman = GD.get("gman 648b7ddb968c") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 648b7ddb968c"]
 return gman.sum_end(state)
 $$;
 comment on function gman_sum_end(bigint) is 'postgear: internal, the end of gman_sum';
@@ -1316,7 +1340,7 @@ language plpython3u
 volatile
 as $$
 # Internal: connect to each server. Called by: gman_servers_check.
-gman = GD.get("gman a4e481452760") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman a4e481452760"]
+gman = GD.get("gman 648b7ddb968c") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 648b7ddb968c"]
 return gman.check()
 $$;
 comment on function gman_check() is 'postgear: internal, connects to each server for gman_servers_check';
@@ -1327,7 +1351,7 @@ language plpython3u
 volatile
 as $$
 # Internal: ask the servers set for a job. Called by: gman_status.
-gman = GD.get("gman a4e481452760") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman a4e481452760"]
+gman = GD.get("gman 648b7ddb968c") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 648b7ddb968c"]
 return [gman.status(handle)]
 $$;
 comment on function gman_ask_status(text) is 'postgear: internal, asks a Gearman server for gman_status';
@@ -1337,7 +1361,7 @@ language plpython3u
 volatile
 as $$
 # Internal: tell the servers set to cancel a job. Called by: gman_cancel.
-gman = GD.get("gman a4e481452760") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman a4e481452760"]
+gman = GD.get("gman 648b7ddb968c") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 648b7ddb968c"]
 return gman.cancel(handle)
 $$;
 comment on function gman_ask_cancel(text) is 'postgear: internal, tells a Gearman server for gman_cancel';
@@ -1347,7 +1371,7 @@ language plpython3u
 volatile
 as $$
 # Internal: return a list of servers in one form, or raise 22023. Called by: gman_servers_set.
-gman = GD.get("gman a4e481452760") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman a4e481452760"]
+gman = GD.get("gman 648b7ddb968c") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 648b7ddb968c"]
 return gman.normalize_servers(servers)
 $$;
 comment on function gman_normalize_servers(text) is 'postgear: internal, reads the list of gman_servers_set';
@@ -1689,15 +1713,6 @@ begin
             execute format('revoke execute on routine %s from postgear_producer', routine.signature);
             execute format('grant execute on routine %s to %I', routine.signature, routine.role_name);
         end if;
-    end loop;
-    if to_regnamespace('postgear') is null or to_regrole('postgear_producer') is null then
-        return;
-    end if;
-    for routine in
-        select oid::regprocedure as signature from pg_proc
-        where pronamespace = 'postgear'::regnamespace and proname in ('queue_job', 'handle_status', 'live_servers')
-    loop
-        execute format('grant execute on routine %s to postgear_producer', routine.signature);
     end loop;
 end
 $$;

@@ -25,7 +25,9 @@ begin
     if run_at is not null and not isfinite(run_at) then
         raise datetime_field_overflow using message = format('postgear: a job cannot run at %s', run_at);
     end if;
-    if queue_job.unique_key is null then
+    if queue_job.priority not between 0 and 2 or queue_job.workload is null then
+        null;  -- submit_job says what is wrong
+    elsif queue_job.unique_key is null then
         insert into postgear.job (function_id, priority, workload, run_at)
         select id, queue_job.priority, queue_job.workload, case when queue_job.run_at > now() then queue_job.run_at end
         from postgear.function
@@ -34,7 +36,9 @@ begin
             'H:' || (select name from postgear.queue) || ':' || id,
             exists (select from postgear.server where sleeping)
         into handle, is_wanted;
-    elsif queue_job.unique_key <> '-' and octet_length(queue_job.unique_key) between 1 and 64 then
+    elsif queue_job.unique_key <> '-' and octet_length(queue_job.unique_key) between 1 and 64
+        and position('\x00'::bytea in queue_job.unique_key) = 0
+    then
         insert into postgear.job (function_id, priority, unique_key, workload, run_at)
         select id, queue_job.priority, queue_job.unique_key, queue_job.workload,
             case when queue_job.run_at > now() then queue_job.run_at end

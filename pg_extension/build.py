@@ -99,6 +99,8 @@ def embedded_modules() -> str:
     for name, is_package, source in entries:
         if "'''" in source or source.endswith("\\") or "$runtime$" in source or "@extschema@" in source:
             raise SystemExit(f"{name}: this source cannot stand in a literal of three quotes")
+        if not source.isascii():
+            raise SystemExit(f"{name}: the script is for databases of any encoding, so this source must be ASCII")
         lines.append(f"({name!r}, {is_package}, r'''{source}'''),\n")
     return "[\n" + "".join(lines) + "]"
 

@@ -4,7 +4,7 @@
 create or replace function gman_runtime() returns boolean
 language plpython3u
 as $runtime$
-# Internal: load the Gearman client into this session, as GD["gman 648b7ddb968c"].
+# Internal: load the Gearman client into this session, as GD["gman ae3475f13ce4"].
 #
 # Its modules are those of the Python package postgear, written here by build.py; they get a package name of their own,
 # so that they meet no postgear installed for this Python. PL/Python puts a tab before each line, also in literals.
@@ -18,22 +18,22 @@ MODULES = [
 ::
 
     PostgearError
-     ├─ ConfigError          a setting is missing, malformed or contradicts another
-     ├─ SchemaError          the database has no postgear schema, or one of another version
-     ├─ StoreError           the database did not do what was asked
-     │   ├─ StoreUnavailable   it could not be reached; nothing is known to have changed
-     │   └─ StoreInDoubt       a commit was sent and its outcome is not known; never an ack
-     ├─ EnqueueError         a job could not be queued in an application's transaction
-     │   ├─ InvalidJob         there can be no such job (a ValueError, too)
-     │   ├─ UnsupportedConnection  the object is no connection that can be used (a TypeError, too)
-     │   └─ QueueFull          the function has as many jobs as it may
-     ├─ EmbeddedError        the embedded PostgreSQL could not be set up or started
-     ├─ ProtocolError        the peer sent bytes that are not Gearman; carries the ERROR code
-     ├─ ServerError          a Gearman server answered with ERROR or could not be reached
-     │   ├─ ServerUnreachable  there is no connection to any server; nothing was sent
-     │   ├─ ServerTimeout      no answer came in time; what was sent may have been done
-     │   └─ ServerRefused      the server answered ERROR; carries its code
-     └─ JobFailed            the worker reported that the job failed; carries what it said
+      ConfigError          a setting is missing, malformed or contradicts another
+      SchemaError          the database has no postgear schema, or one of another version
+      StoreError           the database did not do what was asked
+        StoreUnavailable   it could not be reached; nothing is known to have changed
+        StoreInDoubt       a commit was sent and its outcome is not known; never an ack
+      EnqueueError         a job could not be queued in an application's transaction
+        InvalidJob         there can be no such job (a ValueError, too)
+        UnsupportedConnection  the object is no connection that can be used (a TypeError, too)
+        QueueFull          the function has as many jobs as it may
+      EmbeddedError        the embedded PostgreSQL could not be set up or started
+      ProtocolError        the peer sent bytes that are not Gearman; carries the ERROR code
+      ServerError          a Gearman server answered with ERROR or could not be reached
+        ServerUnreachable  there is no connection to any server; nothing was sent
+        ServerTimeout      no answer came in time; what was sent may have been done
+        ServerRefused      the server answered ERROR; carries its code
+      JobFailed            the worker reported that the job failed; carries what it said
 """
 
 from __future__ import annotations
@@ -988,7 +988,7 @@ class Backend:
         self._sums: dict[int, tuple[str, list[Submission]]] = {}
         self._last_sum = 0
         self._codec: str | None = None
-        # PL/Python puts the class's name before the message; as part of no module it reads "postgear: …".
+        # PL/Python puts the class's name before the message; as part of no module it reads "postgear: ...".
         nothing = dict.fromkeys(
             ("detail", "hint", "schema_name", "table_name", "column_name", "datatype_name", "constraint_name")
         )
@@ -1254,7 +1254,7 @@ class Backend:
 '''),
 ]
 
-ROOT = "gman 648b7ddb968c".replace(" ", "_")
+ROOT = "gman ae3475f13ce4".replace(" ", "_")
 for name, is_package, source in MODULES:
     module = types.ModuleType((ROOT + "." + name).rstrip("."))
     module.__package__ = module.__name__ if is_package else module.__name__.rpartition(".")[0]
@@ -1262,7 +1262,7 @@ for name, is_package, source in MODULES:
         module.__path__ = []
     sys.modules[module.__name__] = module
     exec(compile(source.replace("\n\t", "\n"), "<postgear " + name + ">", "exec"), module.__dict__)
-GD["gman 648b7ddb968c"] = sys.modules[ROOT + ".client.backend"].Backend(plpy)
+GD["gman ae3475f13ce4"] = sys.modules[ROOT + ".client.backend"].Backend(plpy)
 return True
 $runtime$;
 comment on function gman_runtime() is 'postgear: internal, loads the Gearman client into the session';
@@ -1278,7 +1278,7 @@ language plpython3u
 volatile
 as $$
 # Internal: run a job and return its result. Called by: gman_do and its kin.
-gman = GD.get("gman 648b7ddb968c") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 648b7ddb968c"]
+gman = GD.get("gman ae3475f13ce4") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman ae3475f13ce4"]
 return gman.wait(function_name, workload, unique_key, priority, timeout)
 $$;
 comment on function gman_wait(bytea, bytea, bytea, smallint, double precision)
@@ -1292,7 +1292,7 @@ volatile
 as $$
 # Internal: submit a background job to the servers set; to the local queue where only another function has servers.
 # Called by: gman_do_background and its kin.
-gman = GD.get("gman 648b7ddb968c") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 648b7ddb968c"]
+gman = GD.get("gman ae3475f13ce4") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman ae3475f13ce4"]
 return gman.send(function_name, workload, unique_key, priority, run_at)
 $$;
 comment on function gman_send(bytea, bytea, bytea, smallint, timestamptz)
@@ -1306,7 +1306,7 @@ volatile
 rows 100
 as $$
 # Internal: run a job for each workload, yield each one's end. Called by: gman_do_many.
-gman = GD.get("gman 648b7ddb968c") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 648b7ddb968c"]
+gman = GD.get("gman ae3475f13ce4") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman ae3475f13ce4"]
 return gman.wait_many(function_name, workloads, unique_keys, in_flight, timeout)
 $$;
 comment on function gman_wait_many(bytea, bytea[], bytea[], integer, double precision)
@@ -1319,7 +1319,7 @@ language plpython3u
 volatile
 as $$
 # Internal: remember a job for a sum. Called by: gman_sum_add.
-gman = GD.get("gman 648b7ddb968c") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 648b7ddb968c"]
+gman = GD.get("gman ae3475f13ce4") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman ae3475f13ce4"]
 return gman.sum_add(state, function_name, workload, unique_key)
 $$;
 comment on function gman_sum_queue(bigint, bytea, bytea, bytea) is 'postgear: internal, a row of gman_sum';
@@ -1329,7 +1329,7 @@ language plpython3u
 volatile
 as $$
 # Internal: run the jobs of a sum and add up their results. Called by: gman_sum.
-gman = GD.get("gman 648b7ddb968c") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 648b7ddb968c"]
+gman = GD.get("gman ae3475f13ce4") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman ae3475f13ce4"]
 return gman.sum_end(state)
 $$;
 comment on function gman_sum_end(bigint) is 'postgear: internal, the end of gman_sum';
@@ -1340,7 +1340,7 @@ language plpython3u
 volatile
 as $$
 # Internal: connect to each server. Called by: gman_servers_check.
-gman = GD.get("gman 648b7ddb968c") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 648b7ddb968c"]
+gman = GD.get("gman ae3475f13ce4") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman ae3475f13ce4"]
 return gman.check()
 $$;
 comment on function gman_check() is 'postgear: internal, connects to each server for gman_servers_check';
@@ -1351,7 +1351,7 @@ language plpython3u
 volatile
 as $$
 # Internal: ask the servers set for a job. Called by: gman_status.
-gman = GD.get("gman 648b7ddb968c") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 648b7ddb968c"]
+gman = GD.get("gman ae3475f13ce4") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman ae3475f13ce4"]
 return [gman.status(handle)]
 $$;
 comment on function gman_ask_status(text) is 'postgear: internal, asks a Gearman server for gman_status';
@@ -1361,7 +1361,7 @@ language plpython3u
 volatile
 as $$
 # Internal: tell the servers set to cancel a job. Called by: gman_cancel.
-gman = GD.get("gman 648b7ddb968c") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 648b7ddb968c"]
+gman = GD.get("gman ae3475f13ce4") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman ae3475f13ce4"]
 return gman.cancel(handle)
 $$;
 comment on function gman_ask_cancel(text) is 'postgear: internal, tells a Gearman server for gman_cancel';
@@ -1371,7 +1371,7 @@ language plpython3u
 volatile
 as $$
 # Internal: return a list of servers in one form, or raise 22023. Called by: gman_servers_set.
-gman = GD.get("gman 648b7ddb968c") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 648b7ddb968c"]
+gman = GD.get("gman ae3475f13ce4") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman ae3475f13ce4"]
 return gman.normalize_servers(servers)
 $$;
 comment on function gman_normalize_servers(text) is 'postgear: internal, reads the list of gman_servers_set';
@@ -1550,7 +1550,7 @@ begin
             -- Run a job for each workload, at most in_flight (default 100) at a time; return each one's end when it comes.
             --
             -- ordinality: the place in workloads.  result is null and error says why when that job failed; the others go on.
-            -- timeout: for all of them.  In FROM, PostgreSQL collects the rows first; select gman_do_many(…) gives them at once.
+            -- timeout: for all of them.  In FROM, PostgreSQL collects the rows first; select gman_do_many(...) gives them at once.
             -- Errors but those of jobs: as gman_do.
             select (ended).ordinality, %4$s, (ended).error
             from (
@@ -1598,7 +1598,7 @@ as $$
 --
 -- servers: 'host:port,host:port', tried in this order; the port may be left out (4730), IPv6 stands in brackets.
 -- Null or '': the default again, which is the queue in this database. Undone if the transaction rolls back.
--- For all sessions: alter database … set gman.servers = '…'.  Errors: 22023 for what is no list of addresses.
+-- For all sessions: alter database ... set gman.servers = '...'.  Errors: 22023 for what is no list of addresses.
 declare
     known text := pg_catalog.current_setting('gman.function_servers', true);
     by_function pg_catalog.jsonb;

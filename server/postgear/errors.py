@@ -3,22 +3,22 @@
 ::
 
     PostgearError
-     ├─ ConfigError          a setting is missing, malformed or contradicts another
-     ├─ SchemaError          the database has no postgear schema, or one of another version
-     ├─ StoreError           the database did not do what was asked
-     │   ├─ StoreUnavailable   it could not be reached; nothing is known to have changed
-     │   └─ StoreInDoubt       a commit was sent and its outcome is not known; never an ack
-     ├─ EnqueueError         a job could not be queued in an application's transaction
-     │   ├─ InvalidJob         there can be no such job (a ValueError, too)
-     │   ├─ UnsupportedConnection  the object is no connection that can be used (a TypeError, too)
-     │   └─ QueueFull          the function has as many jobs as it may
-     ├─ EmbeddedError        the embedded PostgreSQL could not be set up or started
-     ├─ ProtocolError        the peer sent bytes that are not Gearman; carries the ERROR code
-     ├─ ServerError          a Gearman server answered with ERROR or could not be reached
-     │   ├─ ServerUnreachable  there is no connection to any server; nothing was sent
-     │   ├─ ServerTimeout      no answer came in time; what was sent may have been done
-     │   └─ ServerRefused      the server answered ERROR; carries its code
-     └─ JobFailed            the worker reported that the job failed; carries what it said
+      ConfigError          a setting is missing, malformed or contradicts another
+      SchemaError          the database has no postgear schema, or one of another version
+      StoreError           the database did not do what was asked
+        StoreUnavailable   it could not be reached; nothing is known to have changed
+        StoreInDoubt       a commit was sent and its outcome is not known; never an ack
+      EnqueueError         a job could not be queued in an application's transaction
+        InvalidJob         there can be no such job (a ValueError, too)
+        UnsupportedConnection  the object is no connection that can be used (a TypeError, too)
+        QueueFull          the function has as many jobs as it may
+      EmbeddedError        the embedded PostgreSQL could not be set up or started
+      ProtocolError        the peer sent bytes that are not Gearman; carries the ERROR code
+      ServerError          a Gearman server answered with ERROR or could not be reached
+        ServerUnreachable  there is no connection to any server; nothing was sent
+        ServerTimeout      no answer came in time; what was sent may have been done
+        ServerRefused      the server answered ERROR; carries its code
+      JobFailed            the worker reported that the job failed; carries what it said
 """
 
 from __future__ import annotations

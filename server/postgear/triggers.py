@@ -68,7 +68,9 @@ def _session(dsn: str) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
         raise StoreUnavailable(str(error).strip()) from error
     except (psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedTable, psycopg.errors.UndefinedFunction) as error:
         if error.diag.context is None and "postgear" in _told(error):  # of our own statement, not of what it was given
-            raise SchemaError("the database has no schema postgear of this version") from error
+            raise SchemaError(
+                "the database has no schema postgear of this version; `postgear init` creates or upgrades it"
+            ) from error
         raise StoreError(_told(error)) from error
     except psycopg.Error as error:
         raise StoreError(_told(error)) from error

@@ -26,7 +26,7 @@ begin
             -- Run a job for each workload, at most in_flight (default 100) at a time; return each one's end when it comes.
             --
             -- ordinality: the place in workloads.  result is null and error says why when that job failed; the others go on.
-            -- timeout: for all of them.  In FROM, PostgreSQL collects the rows first; select gman_do_many(…) gives them at once.
+            -- timeout: for all of them.  In FROM, PostgreSQL collects the rows first; select gman_do_many(...) gives them at once.
             -- Errors but those of jobs: as gman_do.
             select (ended).ordinality, %4$s, (ended).error
             from (

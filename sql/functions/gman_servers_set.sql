@@ -6,7 +6,7 @@ as $$
 --
 -- servers: 'host:port,host:port', tried in this order; the port may be left out (4730), IPv6 stands in brackets.
 -- Null or '': the default again, which is the queue in this database. Undone if the transaction rolls back.
--- For all sessions: alter database … set gman.servers = '…'.  Errors: 22023 for what is no list of addresses.
+-- For all sessions: alter database ... set gman.servers = '...'.  Errors: 22023 for what is no list of addresses.
 declare
     known text := pg_catalog.current_setting('gman.function_servers', true);
     by_function pg_catalog.jsonb;

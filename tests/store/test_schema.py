@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -140,3 +141,10 @@ def test_asking_for_the_version_imports_neither_alembic_nor_sqlalchemy(dsn: str)
     program = "import sys; from postgear import schema; schema.check(schema.current(sys.argv[1])); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program, dsn], capture_output=True, text=True, check=True)
     assert not {"alembic", "sqlalchemy"} & set(done.stdout.split())
+
+
+def test_sql_is_ascii() -> None:
+    """It is stored in databases of any encoding, comments and all."""
+    root = Path(__file__).parents[2]
+    files = [path for folder in ("sql", "migrations/versions", "pg_extension/functions") for path in (root / folder).rglob("*.*")]
+    assert [path.name for path in files if path.suffix in (".sql", ".py") and not path.read_bytes().isascii()] == []

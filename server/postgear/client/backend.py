@@ -76,7 +76,7 @@ class Backend:
         self._sums: dict[int, tuple[str, list[Submission]]] = {}
         self._last_sum = 0
         self._codec: str | None = None
-        # PL/Python puts the class's name before the message; as part of no module it reads "postgear: …".
+        # PL/Python puts the class's name before the message; as part of no module it reads "postgear: ...".
         nothing = dict.fromkeys(
             ("detail", "hint", "schema_name", "table_name", "column_name", "datatype_name", "constraint_name")
         )

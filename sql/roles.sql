@@ -32,15 +32,6 @@ begin
     from pg_roles where rolname in ('postgear_producer', 'postgear_worker', 'postgear_admin');
 
     revoke execute on all routines in schema postgear from public;
-    for routine in
-        select oid::regprocedure as signature from pg_proc
-        where proname like 'gman\_%' and obj_description(oid, 'pg_proc') like 'postgear:%'
-    loop
-        execute format('revoke execute on routine %s from public', routine.signature);
-        if has_roles then
-            execute format('grant execute on routine %s to postgear_producer', routine.signature);
-        end if;
-    end loop;
     if not has_roles then
         return;
     end if;
@@ -49,7 +40,9 @@ begin
     grant select on postgear.queue to postgear_producer;
     for routine in
         select oid::regprocedure as signature,
-            proname in ('submit_job', 'enqueue_jobs', 'submit_coalesced', 'job_status', 'handle') as is_for_producers,
+            proname in (
+                'queue_job', 'enqueue_jobs', 'submit_coalesced', 'job_status', 'handle_status', 'handle', 'live_servers'
+            ) as is_for_producers,
             proname ~ '^(trigger_|(create|drop)_trigger$)' as is_for_admins
         from pg_proc where pronamespace = 'postgear'::regnamespace
     loop

@@ -25,7 +25,7 @@ left join postgear.server on server.lease = job.lease
 left join postgear.trigger on trigger.id = job.trigger_id;
 
 create or replace view postgear.triggers as
--- What postgear.create_trigger made. state: as in "enable", or "disabled" or "mixed" (alter table … disable trigger), or
+-- What postgear.create_trigger made. state: as in "enable", or "disabled" or "mixed" (alter table ... disable trigger), or
 -- "missing" (the trigger was dropped by other means), or "no table". jobs: those queued, scheduled or running of it.
 select
     trigger.id,

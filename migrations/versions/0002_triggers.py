@@ -74,7 +74,7 @@ def downgrade() -> None:
             for installed in
                 select oid::regprocedure as routine from pg_proc
                 where pronamespace = 'postgear'::regnamespace
-                  and proname in ('create_trigger', 'drop_trigger', 'submit_coalesced')
+                  and proname ~ '^(trigger_|(create|drop)_trigger|submit_coalesced)'
             loop
                 execute format('drop routine %s', installed.routine);
             end loop;

@@ -176,6 +176,13 @@ def _add_init(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     init.add_argument(
         "--sql", action="store_true", help="change nothing, print the SQL for psql; without a database, for a new one"
     )
+    init.add_argument(
+        "--functions",
+        choices=("auto", "extension", "plpython", "sql"),
+        default="auto",
+        help="the gman_* functions for SQL: of the extension, in PL/Python without it, in plain SQL, which cannot wait for "
+        "results; auto (default) takes the first of these that the database server has",
+    )
     init.set_defaults(run=_init)
 
 
@@ -321,14 +328,15 @@ def _init(arguments: argparse.Namespace) -> int:
 
     if dsn is None or arguments.sql:
         found = None if dsn is None else schema.current(dsn)
-        print(schema.script(found, queue=arguments.queue), end="")
+        print(schema.script(found, queue=arguments.queue, functions=arguments.functions), end="")
         return 0
     found = schema.current(dsn)
     old_name = schema.queue_name(dsn) if found else None
-    version = schema.upgrade(dsn, queue=arguments.queue)
+    notes: list[str] = []
+    version = schema.upgrade(dsn, queue=arguments.queue, functions=arguments.functions, tell=notes.append)
     done = "created" if found is None else "nothing to do" if found == version else f"upgraded from {found}"
     name = schema.queue_name(dsn)
-    print(f"schema postgear: {done}, version {version}, queue {name}")
+    print(f"schema postgear: {done}, version {version}, queue {name}", *notes, sep="\n")
     if old_name not in (None, name):
         print(
             f"queue renamed from {old_name} to {name}: restart the servers; handles given out before are unknown then, jobs stay"

@@ -3,20 +3,24 @@
 ::
 
     PostgearError
-     ├─ ConfigError          a setting is missing, malformed or contradicts another
-     ├─ SchemaError          the database has no postgear schema, or one of another version
-     ├─ StoreError           the database did not do what was asked
-     │   ├─ StoreUnavailable   it could not be reached; nothing is known to have changed
-     │   │   └─ StoreRefused     it does not let us in: no such database or role, a wrong password
-     │   └─ StoreInDoubt       a commit was sent and its outcome is not known; never an ack
-     ├─ EnqueueError         a job could not be queued in an application's transaction
-     │   ├─ InvalidJob         there can be no such job (a ValueError, too)
-     │   ├─ UnsupportedConnection  the object is no connection that can be used (a TypeError, too)
-     │   └─ QueueFull          the function has as many jobs as it may
-     ├─ EmbeddedError        the embedded PostgreSQL could not be set up or started
-     ├─ ProtocolError        the peer sent bytes that are not Gearman; carries the ERROR code
-     └─ ServerError          a Gearman server answered with ERROR or could not be reached
-         └─ UnknownJob         it knows no job of this handle
+      ConfigError          a setting is missing, malformed or contradicts another
+      SchemaError          the database has no postgear schema, or one of another version
+      StoreError           the database did not do what was asked
+        StoreUnavailable   it could not be reached; nothing is known to have changed
+          StoreRefused     it does not let us in: no such database or role, a wrong password
+        StoreInDoubt       a commit was sent and its outcome is not known; never an ack
+      EnqueueError         a job could not be queued in an application's transaction
+        InvalidJob         there can be no such job (a ValueError, too)
+        UnsupportedConnection  the object is no connection that can be used (a TypeError, too)
+        QueueFull          the function has as many jobs as it may
+      EmbeddedError        the embedded PostgreSQL could not be set up or started
+      ProtocolError        the peer sent bytes that are not Gearman; carries the ERROR code
+      ServerError          a Gearman server answered with ERROR or could not be reached
+        ServerUnreachable  there is no connection to any server; nothing was sent
+        ServerTimeout      no answer came in time; what was sent may have been done
+        ServerRefused      the server answered ERROR; carries its code
+        UnknownJob         it knows no job of this handle
+      JobFailed            the worker reported that the job failed; carries what it said
 """
 
 from __future__ import annotations
@@ -102,7 +106,40 @@ class ServerError(PostgearError):
     exit_code = 6
 
 
+class ServerUnreachable(ServerError):
+    """There is no connection to any server; nothing was sent."""
+
+
+class ServerTimeout(ServerError):
+    """No answer came in time; what was sent may have been done."""
+
+
+class ServerRefused(ServerError):
+    """The server answered ERROR.
+
+    *code* is the word of the packet (libgearman's name without ``GEARMAN_``), *text* what it says about it.
+    """
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(f"{code}: {text}")
+        self.code = code
+        self.text = text
+
+
 class UnknownJob(ServerError):
     """A Gearman server knows no job of this handle: it has ended, or there never was one."""
 
     exit_code = 7
+
+
+class JobFailed(PostgearError):
+    """The worker reported that the job failed.
+
+    *exception* is what it said about it (WORK_EXCEPTION), empty if it only failed (WORK_FAIL).
+    """
+
+    def __init__(self, handle: bytes, exception: bytes) -> None:
+        text = exception.decode("utf-8", "backslashreplace")
+        super().__init__(f"job {handle.decode('ascii', 'backslashreplace')} failed" + (f": {text}" if text else ""))
+        self.handle = handle
+        self.exception = exception

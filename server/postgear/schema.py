@@ -1,7 +1,8 @@
 """The schema ``postgear``: create it, upgrade it, tell its version.
 
 Tables, types and indexes belong to the migrations (Alembic); functions and views to the files of ``sql/``, which
-are applied anew after each upgrade, in the same transaction. This is not the place for queries: ``store`` has those.
+are applied anew after each upgrade, in the same transaction. The functions ``gman_*`` are installed by ``gman_functions``.
+This is not the place for queries: ``store`` has those.
 
 Alembic and SQLAlchemy are imported only where something is changed, so that a server that only checks starts fast.
 Every *dsn* is anything libpq takes: keywords, a URI, several hosts, a service, or "" for libpq's environment.
@@ -16,7 +17,7 @@ To add a migration:
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 import psycopg
 from psycopg import sql
 
+from postgear import gman_functions
 from postgear.connecting import failed_connection
 from postgear.errors import SchemaError, StoreError
 
@@ -41,11 +43,12 @@ _LOCK_KEY: Final = 0x706F737467656172
 """Advisory lock held while the schema changes: "postgear" in ASCII."""
 
 
-def upgrade(dsn: str, *, queue: str | None = None) -> str:
+def upgrade(dsn: str, *, queue: str | None = None, functions: str = "auto", tell: Callable[[str], None] | None = None) -> str:
     """Bring the schema of the database to this release's version and return that version; returns after commit.
 
     All or nothing, in one transaction; a second caller waits for the first. Creates the schema where there is none.
     queue: names the queue, the middle part of background job handles; None leaves the name it has.
+    functions: which set of gman_* functions, one of ``gman_functions.KINDS``. tell: is told in a line which it was, and why.
 
     Raises StoreUnavailable without a connection, SchemaError where the database refuses (the message is the database's).
     """
@@ -57,13 +60,18 @@ def upgrade(dsn: str, *, queue: str | None = None) -> str:
         _apply_sql_files(connection)
         if queue is not None:
             connection.exec_driver_sql("update postgear.queue set name = %s", (queue,))
+        driver: Any = connection.connection.driver_connection
+        chosen = gman_functions.install(driver, functions, _folder)
+    if tell is not None:
+        tell(chosen)
     return VERSION
 
 
-def script(found: str | None, *, queue: str | None = None) -> str:
+def script(found: str | None, *, queue: str | None = None, functions: str = "auto") -> str:
     """Return what ``upgrade`` would run on a database with version *found*, as SQL for psql; None: on one without the schema.
 
-    One thing ``upgrade`` does is left out: dropping a function whose result has another type than in the release before.
+    functions: as for ``upgrade``, but "auto" is plain SQL. They go into schema ``public``.
+    Left out is what ``upgrade`` finds out on its way: functions of another release that are to be dropped.
     Raises SchemaError for a version that this release does not know.
     """
     from alembic import command
@@ -75,12 +83,12 @@ def script(found: str | None, *, queue: str | None = None) -> str:
         command.upgrade(config, f"{found}:head" if found else "head", sql=True)
     except CommandError as error:
         raise SchemaError(str(error)) from error
-    folder = _folder("sql")
     parts = [
         f"begin;\nselect pg_advisory_xact_lock({_LOCK_KEY});\ncreate schema if not exists postgear;\n",
         config.output_buffer.getvalue(),
         "set local check_function_bodies = off;\n",
-        *(path.read_text(encoding="utf-8") for pattern in _SQL_FILES for path in sorted(folder.glob(pattern))),
+        *(path.read_text(encoding="utf-8") for path in _sql_files()),
+        gman_functions.script(functions, _folder),
     ]
     if queue is not None:
         parts.append(f"update postgear.queue set name = {sql.Literal(queue).as_string(None)};\n")
@@ -96,13 +104,16 @@ def downgrade(dsn: str, revision: str) -> None:
     """
     from alembic import command
 
-    with _changing(dsn) as (_, config):
+    with _changing(dsn) as (connection, config):
+        if revision == "base":
+            gman_functions.remove(connection.connection.driver_connection)
         command.downgrade(config, revision)
 
 
 def current(dsn: str) -> str | None:
     """Return the version of the database's schema; None: there is none. Raises StoreUnavailable."""
     try:
+        # In a database of encoding SQL_ASCII text would else be bytes.
         with psycopg.connect(dsn, autocommit=True, client_encoding="utf8") as connection:
             row = connection.execute("select to_regclass('postgear.alembic_version') is not null").fetchone()
             if row is None or not row[0]:
@@ -148,7 +159,6 @@ def _changing(dsn: str) -> Iterator[tuple[Connection, Config]]:
     from sqlalchemy import NullPool, create_engine
     from sqlalchemy.exc import DBAPIError
 
-    # In an SQL_ASCII database psycopg would give bytes for text.
     engine = create_engine(
         "postgresql+psycopg://", creator=lambda: psycopg.connect(dsn, client_encoding="utf8"), poolclass=NullPool
     )
@@ -174,13 +184,18 @@ def _apply_sql_files(connection: Connection) -> None:
     driver: Any = connection.connection.driver_connection
     # Bodies may name functions of files that come later in the alphabet.
     driver.execute("set local check_function_bodies = off")
-    folder = _folder("sql")
+    for path in _sql_files():
+        try:
+            _apply_sql_file(driver, path)
+        except psycopg.Error as error:
+            raise SchemaError(f"{path.relative_to(_folder('sql').parent)}: {str(error).strip()}") from error
+
+
+def _sql_files() -> Iterator[Path]:
     for pattern in _SQL_FILES:
-        for path in sorted(folder.glob(pattern)):
-            try:
-                _apply_sql_file(driver, path)
-            except psycopg.Error as error:
-                raise SchemaError(f"{path.relative_to(folder.parent)}: {str(error).strip()}") from error
+        for path in sorted(_folder("sql").glob(pattern)):
+            if not path.name.startswith("gman_"):  # those are for gman_functions
+                yield path
 
 
 def _apply_sql_file(driver: psycopg.Connection, path: Path) -> None:

@@ -39,7 +39,7 @@ def create(dsn: str, table: str, function: str, options: Mapping[str, object]) -
     """
     parameters: dict[str, object] = {"function": function, **options}
     named = [sql.SQL("{} => {}").format(sql.Identifier(name), sql.Placeholder(name)) for name in parameters]
-    query = sql.SQL("select postgear.create_trigger(%(table)s::text::regclass, {})").format(sql.SQL(", ").join(named))
+    query = sql.SQL("select postgear.create_trigger(%(table)s::regclass, {})").format(sql.SQL(", ").join(named))
     with _session(dsn) as connection:
         row = connection.execute(query, {"table": table, **parameters}).fetchone()
     return str(row[0]) if row else ""
@@ -48,7 +48,7 @@ def create(dsn: str, table: str, function: str, options: Mapping[str, object]) -
 def drop(dsn: str, table: str, name: str) -> None:
     """Drop a trigger; returns after commit. table: as in SQL, or the number of one that is gone. Raises as ``create`` does."""
     with _session(dsn) as connection:
-        connection.execute("select postgear.drop_trigger(%s::text::regclass, %s)", (table, name))
+        connection.execute("select postgear.drop_trigger(%s::regclass, %s)", (table, name))
 
 
 def installed(dsn: str) -> list[Trigger]:
@@ -67,9 +67,11 @@ def _session(dsn: str) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
             yield connection
     except psycopg.OperationalError as error:
         raise failed_connection(error) from error
-    except (psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedFunction) as error:
-        if error.diag.context is None:  # of our own statement, not of a condition in it
-            raise SchemaError("the database has no schema postgear of this version") from error
+    except (psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedTable, psycopg.errors.UndefinedFunction) as error:
+        if error.diag.context is None and "postgear" in _told(error):  # of our own statement, not of what it was given
+            raise SchemaError(
+                "the database has no schema postgear of this version; `postgear init` creates or upgrades it"
+            ) from error
         raise StoreError(_told(error)) from error
     except psycopg.Error as error:
         raise StoreError(_told(error)) from error

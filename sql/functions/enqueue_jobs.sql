@@ -52,9 +52,9 @@ begin
     );
     if cardinality(function_names) = 1 and not is_limited then
         -- In half the time of what follows.
-        handles := array[postgear.handle(postgear.submit_job(
-            function_names[1], workloads[1], unique_keys[1], coalesce(priorities[1], 1::smallint), run_ats[1]
-        ))];
+        handles := array[postgear.queue_job(
+            function_names[1], workloads[1], unique_keys[1], coalesce(priorities[1], 1::smallint), to_timestamp(run_ats[1])
+        )];
         return;
     end if;
 

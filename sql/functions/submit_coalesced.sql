@@ -25,9 +25,16 @@ begin
     if function_name is null or workload is null or priority is null then
         raise null_value_not_allowed using message = 'postgear: function, workload and priority must not be null';
     end if;
-    if octet_length(function_name) not between 1 and 512 then
+    if octet_length(function_name) = 0 or position('\x00'::bytea in function_name) > 0 then
+        raise invalid_parameter_value using message = 'postgear: a function name must not be empty or contain NUL';
+    end if;
+    if priority not between 0 and 2 then
+        raise invalid_parameter_value using
+            message = format('postgear: priority %s is none of 0 (high), 1 (normal) and 2 (low)', priority);
+    end if;
+    if octet_length(function_name) > 512 then
         raise string_data_right_truncation using
-            message = format('postgear: a function name has 1 to 512 bytes, this one has %s', octet_length(function_name));
+            message = format('postgear: a function name may have 512 bytes, this one has %s', octet_length(function_name));
     end if;
     target_id := postgear.function_id(function_name);
     insert into postgear.job as present (function_id, priority, run_at, unique_key, until_claimed, workload)

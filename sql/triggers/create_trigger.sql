@@ -23,7 +23,7 @@ as $$
 -- origin). The trigger's function belongs to the caller and runs with the caller's rights: so does a condition ("when") of
 -- a statement-level trigger. That of a row-level trigger is PostgreSQL's own WHEN and runs as whoever writes the row.
 -- Raises 22023 (invalid_parameter_value) or the class that fits, with a hint; 42710 when the table has such a trigger.
--- Tables: trigger (inserts).  Makes: a function in postgear_trigger, a trigger on the table for each event.
+-- Tables: trigger (inserts, updates), function (inserts).  Makes: a function in postgear_trigger, a trigger on the table for each event.
 declare
     definition postgear.trigger;
     relation_name text;
@@ -75,6 +75,9 @@ begin
         'comment on function postgear_trigger.%I() is %L',
         definition.routine, format('postgear: queues jobs of %s for %s', definition.function, relation_name)
     );
+
+    -- Known from here on: the first use of a name in a transaction makes others that use it wait for the end of it.
+    perform postgear.function_id(convert_to(definition.function, 'UTF8'));
 
     foreach event in array definition.events loop
         event_name := definition.name || case when cardinality(definition.events) > 1 then '_' || event else '' end;

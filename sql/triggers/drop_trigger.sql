@@ -5,7 +5,7 @@ as $$
 -- Drop a trigger that postgear.create_trigger made, its function and its definition. Jobs that it queued stay.
 --
 -- Runs with the rights of the caller, who must own the table and the trigger's function. Of a table that was dropped the
--- number does, as postgear.triggers shows it: drop_trigger('16401', …).  Raises 42704 (undefined_object).
+-- number does, as postgear.triggers shows it: drop_trigger('16401', ...).  Raises 42704 (undefined_object).
 -- Tables: trigger (deletes).
 declare
     found_routine text;

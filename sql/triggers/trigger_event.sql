@@ -5,7 +5,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 -- Return the statements with which a trigger function queues the jobs of one event and counts them in "added".
 --
--- Without a key it is one plain INSERT … SELECT: what is added to that costs every row.
+-- Without a key it is one plain INSERT ... SELECT: what is added to that costs every row.
 -- Called by: trigger_function.  Tables: none.
 declare
     rows_source text := case when definition.level = 'statement' and event <> 'truncate' then postgear.trigger_rows(definition, event) else '' end;

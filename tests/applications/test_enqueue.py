@@ -128,7 +128,7 @@ def test_same_unique_gives_the_same_handle(connection: Any, database: Database) 
 def test_unique_dash_stands_for_the_payload(connection: Any) -> None:
     handles = enqueue_many(connection, [("index", "a", "-"), ("index", "b", "-"), ("index", "a", "-")])
     assert handles[0] == handles[2] != handles[1]
-    (submitted,) = connection.execute("select postgear.handle(postgear.submit_job('index', 'a', '-'))").fetchone()
+    (submitted,) = connection.execute("select postgear.queue_job('index', 'a', '-')").fetchone()
     assert submitted == handles[0]
 
 

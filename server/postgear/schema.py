@@ -125,13 +125,13 @@ def current(dsn: str) -> str | None:
 
 
 def queue_name(dsn: str) -> str:
-    """Return the name of the queue in a database that has the schema. Raises StoreUnavailable."""
+    """Return the name of the queue in a database that has the schema. Raises as ``upgrade`` does."""
     try:
         with psycopg.connect(dsn, autocommit=True, client_encoding="utf8") as connection:
             row = connection.execute("select name from postgear.queue").fetchone()
             return str(row[0]) if row else ""
-    except psycopg.OperationalError as error:
-        raise failed_connection(error) from error
+    except psycopg.Error as error:
+        raise _translate(error) from error
 
 
 def check(found: str | None) -> None:

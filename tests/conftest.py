@@ -11,10 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from postgear import schema
-from postgear.embedded import EmbeddedPostgres
-from tests.database import database
-from tests.server_process import ServerProcess
+# Helpers with assertions of their own; before anything imports them.
+pytest.register_assert_rewrite("tests.server.bytes")
+
+from postgear import schema  # noqa: E402
+from postgear.embedded import EmbeddedPostgres  # noqa: E402
+from tests.database import database  # noqa: E402
+from tests.server_process import ServerProcess  # noqa: E402
 
 TEMPLATE = "postgear_template"
 QUEUE = "test"

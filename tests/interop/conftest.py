@@ -12,10 +12,8 @@ from typing import IO, Any
 
 import pytest
 
-pytest.register_assert_rewrite("tests.server.bytes")
-
-from tests.server import gearmand  # noqa: E402
-from tests.server.bytes import Peer, until  # noqa: E402
+from tests.server import gearmand
+from tests.server.bytes import Peer, until
 
 PROGRAMS = Path(__file__).parent / "programs"
 RUN_SECONDS = 20.0

@@ -9,10 +9,8 @@ from typing import Any
 
 import pytest
 
-pytest.register_assert_rewrite("tests.server.bytes")
-
-from tests.server import gearmand  # noqa: E402
-from tests.server.bytes import Peer  # noqa: E402
+from tests.server import gearmand
+from tests.server.bytes import Peer
 
 _numbers = itertools.count(1)
 

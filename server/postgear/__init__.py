@@ -7,13 +7,16 @@ The names for applications are loaded when they are first used, so that importin
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from .application.enqueue import NewJob, enqueue, enqueue_async, enqueue_many, enqueue_many_async
+    from .application.enqueue import enqueue, enqueue_async, enqueue_many, enqueue_many_async
+    from .functions import Function
+    from .newjob import NewJob
 
-__all__ = ["NewJob", "enqueue", "enqueue_async", "enqueue_many", "enqueue_many_async"]
+__all__ = ["Function", "NewJob", "enqueue", "enqueue_async", "enqueue_many", "enqueue_many_async"]
 __version__ = "0.1.0"
 
 _MODULES: Final = {
-    "NewJob": "postgear.application.enqueue",
+    "Function": "postgear.functions",
+    "NewJob": "postgear.newjob",
     "enqueue": "postgear.application.enqueue",
     "enqueue_async": "postgear.application.enqueue",
     "enqueue_many": "postgear.application.enqueue",

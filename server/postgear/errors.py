@@ -20,6 +20,7 @@
         ServerTimeout      no answer came in time; what was sent may have been done
         ServerRefused      the server answered ERROR; carries its code
         UnknownJob         it knows no job of this handle
+      PayloadError         a payload or result is not what its function says (a ValueError, too)
       JobFailed            the worker reported that the job failed; carries what it said
 """
 
@@ -130,6 +131,10 @@ class UnknownJob(ServerError):
     """A Gearman server knows no job of this handle: it has ended, or there never was one."""
 
     exit_code = 7
+
+
+class PayloadError(PostgearError, ValueError):
+    """A payload or result is not what its function says it is."""
 
 
 class JobFailed(PostgearError):

@@ -251,6 +251,7 @@ class Exchange:
         else:
             if self.store.lease:
                 event(log, logging.WARNING, "lease lost", lease=self.store.lease)
+                _tell_stale(dispatcher.finishes + self._finishing)
                 dispatcher.forget_lease()
                 self._finishing.clear()
                 self._releasing.clear()
@@ -420,9 +421,7 @@ class Exchange:
             self._unused = []
         if self._finishing:
             ids = self._finishing
-            stale = await self.store.finish_jobs(ids)
-            if stale:
-                event(log, logging.WARNING, "stale completions ignored", jobs=len(stale), ids=stale[:10])
+            _tell_stale(await self.store.finish_jobs(ids))
             self._finishing = []
             self.dispatcher.finished(ids)
 
@@ -493,3 +492,9 @@ class Exchange:
             self._awake_until = self._loop.time() + AWAKE_SECONDS
         self._changed()
         return bool(jobs)
+
+
+def _tell_stale(ids: list[int]) -> None:
+    """Log that jobs were completed too late: they belong to others by now, and nothing was changed."""
+    if ids:
+        event(log, logging.WARNING, "stale completions ignored", jobs=len(ids), ids=ids[:10])

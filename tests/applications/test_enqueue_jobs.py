@@ -21,6 +21,8 @@ from tests.applications.kinds import Database
         ("array['f'::bytea], array['w'::bytea], array[convert_to(repeat('u', 65), 'UTF8')]", "a unique at most 64"),
         (r"array['\x6600'::bytea], array['w'::bytea]", "must not contain NUL"),
         (r"array['f'::bytea], array['w'::bytea], array['\x00'::bytea]", "must not contain NUL"),
+        ("array['f']::bytea[], array['w']::bytea[], null, array[-1]::smallint[]", "priority -1 is none of 0"),
+        ("array['f', 'g']::bytea[], array['w', 'w']::bytea[], null, array[1, 7]::smallint[]", "priority 7 is none of 0"),
     ],
 )
 def test_impossible_job_is_an_error(database: Database, arguments: str, message: str) -> None:

@@ -25,7 +25,7 @@ declare
     is_limited boolean;
 begin
     handles := '{}';
-    if cardinality(function_names) = 0 and cardinality(workloads) = 0 then
+    if coalesce(cardinality(function_names), 0) = 0 and coalesce(cardinality(workloads), 0) = 0 then
         return;
     end if;
     select case

@@ -56,3 +56,7 @@ def test_servers_that_sleep_are_notified(database: Database) -> None:
     database.look.execute("listen postgear")
     call(database, [b"f"], [b"1"])
     assert [notify.payload for notify in database.look.notifies(timeout=5, stop_after=1)] == ["wake"]
+
+
+def test_no_arrays_are_no_jobs(database: Database) -> None:
+    assert call(database, None, None) == call(database, [], []) == ([], None)

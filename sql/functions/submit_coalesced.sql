@@ -32,6 +32,9 @@ begin
         raise invalid_parameter_value using
             message = format('postgear: priority %s is none of 0 (high), 1 (normal) and 2 (low)', priority);
     end if;
+    if run_at is not null and not isfinite(run_at) then
+        raise datetime_field_overflow using message = format('postgear: a job cannot run at %s', run_at);
+    end if;
     if octet_length(function_name) > 512 then
         raise string_data_right_truncation using
             message = format('postgear: a function name may have 512 bytes, this one has %s', octet_length(function_name));

@@ -32,16 +32,18 @@ begin
             when new.name is null or new.workload is null then 'function and workload must not be null'
             when octet_length(new.name) not between 1 and 512 or octet_length(new.key) > 64
                 then 'a function name has 1 to 512 bytes, a unique at most 64'
+            when new.run_at > 253402300799 then 'a job cannot run after the year 9999'
             when new.priority not between 0 and 2
                 then format('priority %s is none of 0 (high), 1 (normal) and 2 (low)', new.priority)
             else 'a function name or unique must not contain NUL'
         end
     into wrong
-    from unnest(function_names, workloads, unique_keys, priorities) as new (name, workload, key, priority)
+    from unnest(function_names, workloads, unique_keys, priorities, run_ats) as new (name, workload, key, priority, run_at)
     where new.name is null or new.workload is null
         or octet_length(new.name) not between 1 and 512
         or octet_length(new.key) > 64
         or new.priority not between 0 and 2
+        or new.run_at > 253402300799
         or position('\x00'::bytea in new.name) > 0
         or position('\x00'::bytea in new.key) > 0
     limit 1;

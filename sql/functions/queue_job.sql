@@ -22,7 +22,8 @@ declare
     handle text;
     is_wanted boolean;
 begin
-    if run_at is not null and not isfinite(run_at) then
+    -- As over the wire: what is past the year 9999 was given in milliseconds.
+    if run_at is not null and (not isfinite(run_at) or run_at > to_timestamp(253402300799)) then
         raise datetime_field_overflow using message = format('postgear: a job cannot run at %s', run_at);
     end if;
     if queue_job.priority not between 0 and 2 or queue_job.workload is null then

@@ -32,7 +32,8 @@ begin
         raise invalid_parameter_value using
             message = format('postgear: priority %s is none of 0 (high), 1 (normal) and 2 (low)', priority);
     end if;
-    if run_at is not null and not isfinite(run_at) then
+    -- As over the wire: what is past the year 9999 was given in milliseconds.
+    if run_at is not null and (not isfinite(run_at) or run_at > to_timestamp(253402300799)) then
         raise datetime_field_overflow using message = format('postgear: a job cannot run at %s', run_at);
     end if;
     if octet_length(function_name) > 512 then

@@ -22,6 +22,7 @@ from tests.applications.kinds import Database
         (r"array['\x6600'::bytea], array['w'::bytea]", "must not contain NUL"),
         (r"array['f'::bytea], array['w'::bytea], array['\x00'::bytea]", "must not contain NUL"),
         ("array['f']::bytea[], array['w']::bytea[], null, array[-1]::smallint[]", "priority -1 is none of 0"),
+        ("array['f']::bytea[], array['w']::bytea[], null, null, array[4000000000000]", "the year 9999"),
         ("array['f', 'g']::bytea[], array['w', 'w']::bytea[], null, array[1, 7]::smallint[]", "priority 7 is none of 0"),
     ],
 )

@@ -97,6 +97,8 @@ def test_run_at_schedules(session: Connection) -> None:
     ]
     with pytest.raises(errors.DatetimeFieldOverflow, match="cannot run at infinity"):
         session.execute("select gman_do_background('f', 'x', run_at => 'infinity')")
+    with pytest.raises(errors.DatetimeFieldOverflow, match="cannot run at 128"):
+        session.execute("select gman_do_epoch('f', 'milliseconds', 4000000000000)")
 
 
 def test_uniques_coalesce(session: Connection) -> None:

@@ -307,6 +307,7 @@ def test_submit_coalesced(session: Connection) -> None:
         ("convert_to(repeat('f', 513), 'UTF8'), 'k', 'x'", psycopg.errors.StringDataRightTruncation),
         ("'f', 'k', 'x', 3::smallint", psycopg.errors.InvalidParameterValue),
         ("'f', 'k', 'x', run_at => 'infinity'", psycopg.errors.DatetimeFieldOverflow),
+        ("'f', 'k', 'x', run_at => to_timestamp(4e12)", psycopg.errors.DatetimeFieldOverflow),
     ],
 )
 def test_submit_coalesced_refuses(session: Connection, arguments: str, error: type[Exception]) -> None:

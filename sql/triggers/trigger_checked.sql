@@ -34,8 +34,10 @@ begin
         raise invalid_parameter_value using message = 'postgear: events must not be empty';
     end if;
     definition.events := array(select each from unnest(canonical) as each where each = any (definition.events));
-    if definition.delay < interval '0' then
-        raise invalid_parameter_value using message = format('postgear: delay %s is negative', definition.delay);
+    -- 'infinity', too, where intervals have that.
+    if definition.delay not between interval '0' and interval '1000 years' then
+        raise invalid_parameter_value using
+            message = format('postgear: delay %s is negative or more than 1000 years', definition.delay);
     end if;
 
     perform postgear.trigger_check_relation(definition);

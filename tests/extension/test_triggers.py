@@ -377,6 +377,7 @@ def test_the_view_shows_state_and_jobs(session: Connection) -> None:
         ({"priority": "1"}, psycopg.errors.InvalidParameterValue, "high, normal, low"),
         ({"enable": "yes"}, psycopg.errors.InvalidParameterValue, "origin, replica, always"),
         ({"delay": "-1 s"}, psycopg.errors.InvalidParameterValue, "negative"),
+        ({"delay": "300000 years"}, psycopg.errors.InvalidParameterValue, "more than 1000 years"),
         ({"payload": "columns"}, psycopg.errors.InvalidParameterValue, "needs payload_columns"),
         ({"payload_columns": ["id"]}, psycopg.errors.InvalidParameterValue, "needs payload_columns"),
         ({"payload": "key", "payload_columns": ["id"]}, psycopg.errors.InvalidParameterValue, "are for payload"),

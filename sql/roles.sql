@@ -16,14 +16,11 @@ begin
             -- Roles belong to the whole cluster: another database may have made them already.
             if to_regrole(role_name) is null then
                 execute format('create role %I nologin', role_name);
-                if role_name = 'postgear_admin' then
-                    grant postgear_producer, postgear_worker to postgear_admin;
-                end if;
             end if;
         exception
             when duplicate_object or unique_violation then
                 null;  -- made in another database at the same moment
-            when insufficient_privilege or undefined_object then
+            when insufficient_privilege then
                 raise notice 'postgear: role % was not made: %', role_name, sqlerrm
                 using hint = 'Let an administrator make it, then run `postgear init` again.';
         end;
@@ -36,6 +33,17 @@ begin
         return;
     end if;
 
+    if not (
+        pg_has_role('postgear_admin', 'postgear_producer', 'member') and pg_has_role('postgear_admin', 'postgear_worker', 'member')
+    ) then
+        begin
+            grant postgear_producer, postgear_worker to postgear_admin;
+        exception
+            when insufficient_privilege then
+                raise notice 'postgear: role postgear_admin has not the rights of the other two: %', sqlerrm
+                using hint = 'Let an administrator run: grant postgear_producer, postgear_worker to postgear_admin.';
+        end;
+    end if;
     grant usage on schema postgear to postgear_producer, postgear_worker, postgear_admin;
     grant select on postgear.queue to postgear_producer;
     for routine in

@@ -284,3 +284,11 @@ def test_an_installer_who_may_make_no_roles_is_told(
     schema.upgrade(make_conninfo(empty_dsn, user=role), tell=notes.append)
     told = "role postgear_admin was not made: permission denied to create role (Let an administrator make it"
     assert [note for note in notes if note.startswith(told)]
+
+
+def test_roles_made_by_hand_become_what_they_should_be(session: Connection, without_roles: None, empty_dsn: str) -> None:
+    session.execute("create role postgear_producer; create role postgear_worker; create role postgear_admin")
+    schema.upgrade(empty_dsn)
+    with psycopg.connect(empty_dsn, autocommit=True) as connection:
+        connection.execute("set role postgear_admin")
+        assert value(connection, "select gman_cancel(gman_do_background('f', 'x'))") is True

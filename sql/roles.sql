@@ -32,6 +32,7 @@ begin
     if not has_roles then
         return;
     end if;
+    revoke execute on all routines in schema postgear from postgear_producer, postgear_worker;  -- what another release gave
 
     if not (
         pg_has_role('postgear_admin', 'postgear_producer', 'member') and pg_has_role('postgear_admin', 'postgear_worker', 'member')
@@ -49,7 +50,7 @@ begin
     for routine in
         select oid::regprocedure as signature,
             proname in (
-                'queue_job', 'enqueue_jobs', 'submit_coalesced', 'job_status', 'handle_status', 'handle', 'live_servers'
+                'queue_job', 'enqueue_jobs', 'submit_coalesced', 'handle_status', 'handle', 'live_servers'
             ) as is_for_producers,
             proname ~ '^(trigger_|(create|drop)_trigger$)' as is_for_admins
         from pg_proc where pronamespace = 'postgear'::regnamespace

@@ -23,9 +23,10 @@ ENQUEUE = [
     "select gman_do_high_background('f', '{}'::json, 'k')",
     "select postgear.queue_job('f', 'x')",
     "select postgear.submit_coalesced('f', 'k', 'x')",
-    "select * from postgear.job_status(1)",
+    "select * from postgear.handle_status('H:q:1')",
 ]
 WORK = [
+    "select * from postgear.job_status(null, 'k')",
     "select * from postgear.claim_jobs(1, array[1], array[1::smallint], array[1], 100)",
     "select postgear.finish_jobs(1, array[1])",
     "select postgear.cancel_job(1)",

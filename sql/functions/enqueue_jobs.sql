@@ -44,8 +44,8 @@ begin
         or octet_length(new.key) > 64
         or new.priority not between 0 and 2
         or new.run_at > 253402300799
-        or position('\x00'::bytea in new.name) > 0
-        or position('\x00'::bytea in new.key) > 0
+        or position(decode('00', 'hex') in new.name) > 0
+        or position(decode('00', 'hex') in new.key) > 0
     limit 1;
     if found then
         raise invalid_parameter_value using message = 'postgear: ' || wrong;

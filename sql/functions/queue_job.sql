@@ -38,7 +38,7 @@ begin
             exists (select from postgear.server where sleeping)
         into handle, is_wanted;
     elsif queue_job.unique_key <> '-' and octet_length(queue_job.unique_key) between 1 and 64
-        and position('\x00'::bytea in queue_job.unique_key) = 0
+        and position(decode('00', 'hex') in queue_job.unique_key) = 0
     then
         insert into postgear.job (function_id, priority, unique_key, workload, run_at)
         select id, queue_job.priority, queue_job.unique_key, queue_job.workload,

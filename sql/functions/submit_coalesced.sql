@@ -25,7 +25,7 @@ begin
     if function_name is null or workload is null or priority is null then
         raise null_value_not_allowed using message = 'postgear: function, workload and priority must not be null';
     end if;
-    if octet_length(function_name) = 0 or position('\x00'::bytea in function_name) > 0 then
+    if octet_length(function_name) = 0 or position(decode('00', 'hex') in function_name) > 0 then
         raise invalid_parameter_value using message = 'postgear: a function name must not be empty or contain NUL';
     end if;
     if priority not between 0 and 2 then

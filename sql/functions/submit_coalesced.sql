@@ -46,7 +46,7 @@ begin
         target_id,
         submit_coalesced.priority,
         case when submit_coalesced.run_at > clock_timestamp() then submit_coalesced.run_at end,
-        't'::bytea || sha512(convert_to('key:' || submit_coalesced.key, 'UTF8')),
+        't'::bytea || sha512(convert_to('key:' || submit_coalesced.key, postgear.text_encoding())),
         submit_coalesced.key is not null,
         submit_coalesced.workload
     )

@@ -17,7 +17,7 @@ begin
         raise null_value_not_allowed using
             message = 'postgear: table, function, events, level, payload, priority and enable must not be null';
     end if;
-    if octet_length(convert_to(definition.function, 'UTF8')) not between 1 and 512 then
+    if octet_length(convert_to(definition.function, postgear.text_encoding())) not between 1 and 512 then
         raise string_data_right_truncation using
             message = format('postgear: a function name has 1 to 512 bytes, this one has %s', octet_length(definition.function));
     end if;

@@ -2,8 +2,24 @@
 
 from __future__ import annotations
 
-from tests.extension.asking import create_trigger, payloads, rows
-from tests.extension.conftest import Connection
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from postgear import schema
+from tests.extension.asking import create_trigger, payloads, rows, workloads
+from tests.extension.conftest import Connection, database
+
+
+@pytest.fixture(params=["LATIN1", "SQL_ASCII"])
+def odd_dsn(request: pytest.FixtureRequest, extension_postgres: str) -> Iterator[str]:
+    """A database of another encoding, with a table."""
+    with database(extension_postgres, f"encoding '{request.param}' template template0") as dsn:
+        schema.upgrade(dsn)
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            connection.execute("create table item (id integer, title text)")
+        yield dsn
 
 
 def test_the_other_rules_for_backslashes(session: Connection) -> None:
@@ -26,3 +42,22 @@ def test_a_server_that_listens_everywhere_is_found_where_it_is(session: Connecti
     assert sorted(rows(session, "select * from postgear.live_servers()")) == sorted(due)
     session.execute("set standard_conforming_strings = off; set escape_string_warning = off; discard plans")
     assert sorted(rows(session, "select * from postgear.live_servers()")) == sorted(due)
+
+
+@pytest.mark.parametrize("payload", ["row", "change", "key"])
+def test_triggers_send_utf8_or_else_the_bytes_there_are(odd_dsn: str, payload: str) -> None:
+    with psycopg.connect(odd_dsn, autocommit=True, client_encoding="utf8") as odd:
+        create_trigger(odd, "item", "größe", key=["title"], payload=payload)
+        odd.execute("insert into item values (1, 'grüße'), (2, 'grüße')")
+        (workload,) = workloads(odd, "größe")
+        assert "grüße".encode() in workload
+        if odd.execute("show server_encoding").fetchone() in [("SQL_ASCII",), (b"SQL_ASCII",)]:
+            odd.execute("insert into item values (3, convert_from('\\xff80', 'SQL_ASCII'))")
+            assert b"\xff\x80" in workloads(odd, "größe")[-1]
+
+
+def test_a_coalescing_key_is_any_text(odd_dsn: str) -> None:
+    with psycopg.connect(odd_dsn, autocommit=True) as odd:
+        for workload in (b"1", b"2"):
+            odd.execute("select postgear.submit_coalesced('f', convert_from('\\xfffe', getdatabaseencoding()), %b)", [workload])
+        assert workloads(odd) == [b"2"]

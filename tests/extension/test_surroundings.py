@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from postgear import schema
+from postgear import schema, triggers
 from tests.extension.asking import create_trigger, payloads, rows, workloads
 from tests.extension.conftest import Connection, database
 
@@ -61,3 +61,9 @@ def test_a_coalescing_key_is_any_text(odd_dsn: str) -> None:
         for workload in (b"1", b"2"):
             odd.execute("select postgear.submit_coalesced('f', convert_from('\\xfffe', getdatabaseencoding()), %b)", [workload])
         assert workloads(odd) == [b"2"]
+
+
+def test_the_trigger_command(odd_dsn: str) -> None:
+    assert triggers.create(odd_dsn, "item", "größe", {"name": "t"}) == "t"
+    (shown,) = triggers.installed(odd_dsn)
+    assert (shown.table, shown.name, shown.function, shown.events) == ("item", "t", "größe", ["insert"])

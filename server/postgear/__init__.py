@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from .application.enqueue import enqueue, enqueue_async, enqueue_many, enqueue_many_async
     from .client.admin_client import AdminClient, AsyncAdminClient
     from .client.client import AsyncClient, Client
+    from .client.database import AsyncDatabaseClient, DatabaseClient, connect, connect_async
     from .client.task_set import AsyncTaskSet, Task, TaskSet
     from .functions import Function
     from .newjob import NewJob
@@ -18,12 +19,16 @@ __all__ = [
     "AdminClient",
     "AsyncAdminClient",
     "AsyncClient",
+    "AsyncDatabaseClient",
     "AsyncTaskSet",
     "Client",
+    "DatabaseClient",
     "Function",
     "NewJob",
     "Task",
     "TaskSet",
+    "connect",
+    "connect_async",
     "enqueue",
     "enqueue_async",
     "enqueue_many",
@@ -37,6 +42,10 @@ _MODULES: Final = {
     "AsyncClient": "postgear.client.client",
     "AsyncTaskSet": "postgear.client.task_set",
     "Client": "postgear.client.client",
+    "AsyncDatabaseClient": "postgear.client.database",
+    "DatabaseClient": "postgear.client.database",
+    "connect": "postgear.client.database",
+    "connect_async": "postgear.client.database",
     "Function": "postgear.functions",
     "NewJob": "postgear.newjob",
     "Task": "postgear.client.task_set",

@@ -8,15 +8,48 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from .application.enqueue import enqueue, enqueue_async, enqueue_many, enqueue_many_async
+    from .client.admin_client import AdminClient, AsyncAdminClient
+    from .client.client import AsyncClient, Client
+    from .client.database import AsyncDatabaseClient, DatabaseClient, connect, connect_async
+    from .client.task_set import AsyncTaskSet, Task, TaskSet
     from .functions import Function
     from .newjob import NewJob
 
-__all__ = ["Function", "NewJob", "enqueue", "enqueue_async", "enqueue_many", "enqueue_many_async"]
+__all__ = [
+    "AdminClient",
+    "AsyncAdminClient",
+    "AsyncClient",
+    "AsyncDatabaseClient",
+    "AsyncTaskSet",
+    "Client",
+    "DatabaseClient",
+    "Function",
+    "NewJob",
+    "Task",
+    "TaskSet",
+    "connect",
+    "connect_async",
+    "enqueue",
+    "enqueue_async",
+    "enqueue_many",
+    "enqueue_many_async",
+]
 __version__ = "0.1.0"
 
 _MODULES: Final = {
+    "AdminClient": "postgear.client.admin_client",
+    "AsyncAdminClient": "postgear.client.admin_client",
+    "AsyncClient": "postgear.client.client",
+    "AsyncTaskSet": "postgear.client.task_set",
+    "Client": "postgear.client.client",
+    "AsyncDatabaseClient": "postgear.client.database",
+    "DatabaseClient": "postgear.client.database",
+    "connect": "postgear.client.database",
+    "connect_async": "postgear.client.database",
     "Function": "postgear.functions",
     "NewJob": "postgear.newjob",
+    "Task": "postgear.client.task_set",
+    "TaskSet": "postgear.client.task_set",
     "enqueue": "postgear.application.enqueue",
     "enqueue_async": "postgear.application.enqueue",
     "enqueue_many": "postgear.application.enqueue",

@@ -19,6 +19,8 @@ from postgear.config_values import parse_address, token
 from postgear.errors import ConfigError, EmbeddedError, PostgearError, ServerError, StoreRefused, StoreUnavailable
 
 DEFAULT_SERVER = "127.0.0.1:4730"
+_ADMIN_SECONDS = 10.0
+"""How long a server may take to answer an admin command."""
 INTERRUPTED = 130
 """The exit code that shells give to a command ended by Ctrl-C."""
 
@@ -386,10 +388,19 @@ def _address(arguments: argparse.Namespace) -> tuple[str, int]:
 
 
 def _admin_lines(arguments: argparse.Namespace, *commands: str) -> list[list[str]]:
-    from postgear.client.blocking import Connection
+    import time
 
-    with Connection(_address(arguments)) as connection:
-        return [list(connection.admin(command)) for command in commands]
+    from postgear.client.calls import Address
+    from postgear.client.links import Links
+    from postgear.client.operations import admin_command
+
+    links = Links(wants_exceptions=False)
+    where = (Address(*_address(arguments)),)
+    deadline = time.monotonic() + _ADMIN_SECONDS
+    try:
+        return [links.run(where, deadline, admin_command(command.encode("utf-8", "surrogateescape"))) for command in commands]
+    finally:
+        links.close()
 
 
 def _status(arguments: argparse.Namespace) -> int:
@@ -434,12 +445,9 @@ def _jobs_in_database(arguments: argparse.Namespace) -> int:
 
 
 def _cancel(arguments: argparse.Namespace) -> int:
-    from postgear.client.blocking import Connection
-
     if not arguments.handle or any(character.isspace() for character in arguments.handle):
         raise ConfigError(f"{arguments.handle!r} is no handle")
-    with Connection(_address(arguments)) as connection:
-        connection.admin(f"cancel job {arguments.handle}")
+    _admin_lines(arguments, f"cancel job {arguments.handle}")
     print(f"cancelled {arguments.handle}")
     return 0
 

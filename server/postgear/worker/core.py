@@ -230,6 +230,9 @@ class _Run:
         """Begin to stop; running jobs are given so much time."""
         if not self._stopping.done():
             self._stopping.set_result(reason)
+            for source in self.slots.sources:
+                source.stop_taking()
+            self.slots.drain()
         if drain_seconds < math.inf:
             self._loop.call_later(drain_seconds, self._give_up)
 
@@ -257,9 +260,6 @@ class _Run:
             await asyncio.gather(*tasks, *watch, return_exceptions=True)
 
     async def _drain(self, sources: Sequence[Source]) -> None:
-        for source in sources:
-            source.stop_taking()
-        self.slots.drain()
         if not await self._in_time(self.slots.wait_idle()):
             log.warning("running jobs go back to the queue running=%d", self.slots.running_count)
         elif not await self._in_time(*(source.settle() for source in sources)):

@@ -39,7 +39,8 @@ class WorkerCore:
     database. Neither: 127.0.0.1:4730. concurrency: how many jobs run at a time. client_id: how servers show this worker; by
     default host and process. drain_seconds: how long running jobs may take to end after ``stop``; what takes longer goes back to
     the queue. keepalive_seconds: how long a server may be silent before it is asked whether it is there; after three times that
-    without an answer it is left. Raises ConfigError.
+    without an answer it is left. exceptions: whether clients are told why a job failed (WORK_EXCEPTION) or only that it did
+    (WORK_FAIL). Raises ConfigError.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class WorkerCore:
         client_id: str | None = None,
         drain_seconds: float = 30.0,
         keepalive_seconds: float = KEEPALIVE_SECONDS,
+        exceptions: bool = True,
     ) -> None:
         if concurrency < 1:
             raise ConfigError(f"concurrency {concurrency} given, must be 1 or more")
@@ -66,6 +68,7 @@ class WorkerCore:
         self.client_id: Final = client_id
         self.drain_seconds: Final = drain_seconds
         self.keepalive_seconds: Final = keepalive_seconds
+        self.exceptions: Final = exceptions
         self._handlers: Handlers = {}
         self._hooks = NO_HOOKS
         self._lock = threading.Lock()  # for what other threads may change
@@ -206,6 +209,7 @@ class _Run:
             worker.concurrency,
             worker.handlers,
             worker._hooks,
+            exceptions=worker.exceptions,
             max_jobs=max_jobs,
             on_ready=on_ready or (lambda: None),
             on_enough=lambda: self.stop("max_jobs", worker.drain_seconds),

@@ -4,7 +4,7 @@
 create or replace function gman_runtime() returns boolean
 language plpython3u
 as $runtime$
-# Internal: load the Gearman client into this session, as GD["gman 1d86df9390a6"].
+# Internal: load the Gearman client into this session, as GD["gman 24f73760c90c"].
 #
 # Its modules are those of the Python package postgear, written here by build.py; they get a package name of their own,
 # so that they meet no postgear installed for this Python. PL/Python puts a tab before each line, also in literals.
@@ -37,6 +37,7 @@ MODULES = [
         UnknownJob         it knows no job of this handle
       PayloadError         a payload or result is not what its function says (a ValueError, too)
       JobFailed            the worker reported that the job failed; carries what it said
+      JobLost              the job that a worker runs is another's now; its result does not count
 """
 
 from __future__ import annotations
@@ -163,6 +164,10 @@ class JobFailed(PostgearError):
         super().__init__(f"job {handle.decode('ascii', 'backslashreplace')} failed" + (f": {text}" if text else ""))
         self.handle = handle
         self.exception = exception
+
+
+class JobLost(PostgearError):
+    """The job that a worker runs is another's now: it was given out again, cancelled or has ended. Its result does not count."""
 '''),
 ('wire', True, r'''"""Gearman on the wire, without I/O: bytes to packets and back.
 
@@ -1271,7 +1276,7 @@ class Backend:
 '''),
 ]
 
-ROOT = "gman 1d86df9390a6".replace(" ", "_")
+ROOT = "gman 24f73760c90c".replace(" ", "_")
 for name, is_package, source in MODULES:
     module = types.ModuleType((ROOT + "." + name).rstrip("."))
     module.__package__ = module.__name__ if is_package else module.__name__.rpartition(".")[0]
@@ -1279,7 +1284,7 @@ for name, is_package, source in MODULES:
         module.__path__ = []
     sys.modules[module.__name__] = module
     exec(compile(source.replace("\n\t", "\n"), "<postgear " + name + ">", "exec"), module.__dict__)
-GD["gman 1d86df9390a6"] = sys.modules[ROOT + ".client.backend"].Backend(plpy)
+GD["gman 24f73760c90c"] = sys.modules[ROOT + ".client.backend"].Backend(plpy)
 return True
 $runtime$;
 comment on function gman_runtime() is 'postgear: internal, loads the Gearman client into the session';
@@ -1295,7 +1300,7 @@ language plpython3u
 volatile
 as $$
 # Internal: run a job and return its result. Called by: gman_do and its kin.
-gman = GD.get("gman 1d86df9390a6") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 1d86df9390a6"]
+gman = GD.get("gman 24f73760c90c") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 24f73760c90c"]
 return gman.wait(function_name, workload, unique_key, priority, timeout)
 $$;
 comment on function gman_wait(bytea, bytea, bytea, smallint, double precision)
@@ -1309,7 +1314,7 @@ volatile
 as $$
 # Internal: submit a background job to the servers set; to the local queue where only another function has servers.
 # Called by: gman_do_background and its kin.
-gman = GD.get("gman 1d86df9390a6") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 1d86df9390a6"]
+gman = GD.get("gman 24f73760c90c") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 24f73760c90c"]
 return gman.send(function_name, workload, unique_key, priority, run_at)
 $$;
 comment on function gman_send(bytea, bytea, bytea, smallint, timestamptz)
@@ -1323,7 +1328,7 @@ volatile
 rows 100
 as $$
 # Internal: run a job for each workload, yield each one's end. Called by: gman_do_many.
-gman = GD.get("gman 1d86df9390a6") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 1d86df9390a6"]
+gman = GD.get("gman 24f73760c90c") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 24f73760c90c"]
 return gman.wait_many(function_name, workloads, unique_keys, in_flight, timeout)
 $$;
 comment on function gman_wait_many(bytea, bytea[], bytea[], integer, double precision)
@@ -1336,7 +1341,7 @@ language plpython3u
 volatile
 as $$
 # Internal: remember a job for a sum. Called by: gman_sum_add.
-gman = GD.get("gman 1d86df9390a6") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 1d86df9390a6"]
+gman = GD.get("gman 24f73760c90c") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 24f73760c90c"]
 return gman.sum_add(state, function_name, workload, unique_key)
 $$;
 comment on function gman_sum_queue(bigint, bytea, bytea, bytea) is 'postgear: internal, a row of gman_sum';
@@ -1346,7 +1351,7 @@ language plpython3u
 volatile
 as $$
 # Internal: run the jobs of a sum and add up their results. Called by: gman_sum.
-gman = GD.get("gman 1d86df9390a6") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 1d86df9390a6"]
+gman = GD.get("gman 24f73760c90c") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 24f73760c90c"]
 return gman.sum_end(state)
 $$;
 comment on function gman_sum_end(bigint) is 'postgear: internal, the end of gman_sum';
@@ -1357,7 +1362,7 @@ language plpython3u
 volatile
 as $$
 # Internal: connect to each server. Called by: gman_servers_check.
-gman = GD.get("gman 1d86df9390a6") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 1d86df9390a6"]
+gman = GD.get("gman 24f73760c90c") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 24f73760c90c"]
 return gman.check()
 $$;
 comment on function gman_check() is 'postgear: internal, connects to each server for gman_servers_check';
@@ -1368,7 +1373,7 @@ language plpython3u
 volatile
 as $$
 # Internal: ask the servers set for a job. Called by: gman_status.
-gman = GD.get("gman 1d86df9390a6") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 1d86df9390a6"]
+gman = GD.get("gman 24f73760c90c") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 24f73760c90c"]
 return [gman.status(handle)]
 $$;
 comment on function gman_ask_status(text) is 'postgear: internal, asks a Gearman server for gman_status';
@@ -1378,7 +1383,7 @@ language plpython3u
 volatile
 as $$
 # Internal: tell the servers set to cancel a job. Called by: gman_cancel.
-gman = GD.get("gman 1d86df9390a6") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 1d86df9390a6"]
+gman = GD.get("gman 24f73760c90c") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 24f73760c90c"]
 return gman.cancel(handle)
 $$;
 comment on function gman_ask_cancel(text) is 'postgear: internal, tells a Gearman server for gman_cancel';
@@ -1388,7 +1393,7 @@ language plpython3u
 volatile
 as $$
 # Internal: return a list of servers in one form, or raise 22023. Called by: gman_servers_set.
-gman = GD.get("gman 1d86df9390a6") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 1d86df9390a6"]
+gman = GD.get("gman 24f73760c90c") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 24f73760c90c"]
 return gman.normalize_servers(servers)
 $$;
 comment on function gman_normalize_servers(text) is 'postgear: internal, reads the list of gman_servers_set';

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Final
 
 from postgear.errors import ConfigError
 
-from .words import address, count, dsn, server_option
+from .words import address, count, dsn, server_option, timeout
 
 if TYPE_CHECKING:
     from .words import Commands
 
+WATCH_SECONDS: Final = 2.0
 _FROM_SETTINGS: Final = "\0"
 """What ``--dsn`` without a value stands for; no DSN holds a NUL."""
 _JOBS_DESCRIPTION: Final = """\
@@ -32,12 +33,25 @@ def add(commands: Commands) -> None:
     server = server_option()
     table = argparse.ArgumentParser(add_help=False, parents=[server])
     table.add_argument("--json", action="store_true", help="print a JSON list instead of a table")
-    for name, run, text in (
-        ("status", _status, "show each function's jobs and workers"),
-        ("workers", _workers, "show the connections and their functions"),
-    ):
-        command = commands.add_parser(name, parents=[table], help=text, description=text.capitalize() + ".")
-        command.set_defaults(run=run)
+    status = commands.add_parser(
+        "status",
+        parents=[table],
+        help="show each function's jobs and workers",
+        description="Show each function's queued jobs by priority, those that run, workers, and all jobs.",
+    )
+    status.add_argument(
+        "--watch",
+        metavar="SECONDS",
+        type=timeout,
+        nargs="?",
+        const=WATCH_SECONDS,
+        help=f"ask again and again, every {WATCH_SECONDS:g} s or so often, until Ctrl-C: how fast all jobs become more or "
+        "fewer, and when there will be none",
+    )
+    status.set_defaults(run=_status)
+    text = "show the connections and their functions"
+    workers = commands.add_parser("workers", parents=[table], help=text, description=text.capitalize() + ".")
+    workers.set_defaults(run=_workers)
     _add_jobs(commands, table)
     cancel = commands.add_parser(
         "cancel",
@@ -78,10 +92,17 @@ def _admin_lines(arguments: argparse.Namespace, *commands: str) -> list[list[str
 
 def _status(arguments: argparse.Namespace) -> int:
     from postgear.client.admin import FunctionStatus, parse_status
+
+    def ask() -> list[FunctionStatus]:
+        return parse_status(*_admin_lines(arguments, "status", "prioritystatus"))
+
+    if arguments.watch is not None:
+        from postgear.watch import watch
+
+        return watch(ask, arguments.server, arguments.watch, as_json=arguments.json)
     from postgear.tables import print_rows
 
-    status, priorities = _admin_lines(arguments, "status", "prioritystatus")
-    print_rows(FunctionStatus._fields, parse_status(status, priorities), as_json=arguments.json)
+    print_rows(FunctionStatus._fields, ask(), as_json=arguments.json)
     return 0
 
 

@@ -12,6 +12,8 @@ from postgear.config_values import parse_address
 from postgear.errors import ConfigError
 
 if TYPE_CHECKING:
+    from postgear.client.calls import Address
+
     Commands: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
 
 DEFAULT_SERVER: Final = "127.0.0.1:4730"
@@ -42,6 +44,13 @@ def address(arguments: argparse.Namespace) -> tuple[str, int]:
         return parse_address(arguments.server, default_port=4730)
     except ValueError:
         raise ConfigError(f"--server: {arguments.server!r} given, must be HOST or HOST:PORT") from None
+
+
+def addresses(arguments: argparse.Namespace) -> list[Address]:
+    """Return the addresses of ``--server`` for a command that can do with any of several. Raises ConfigError."""
+    from postgear.client import requests
+
+    return requests.addresses(arguments.server)
 
 
 def dsn(given: str | None) -> str:

@@ -174,7 +174,8 @@ def test_a_payload_that_cannot_be_decoded_fails_its_job_at_once(make_worker: Mak
         handle = client.start(name, b'{"id":"x"}')
         ((kind, said),) = client.end(handle)
     assert kind == "WORK_EXCEPTION"
-    assert said.startswith(f"PayloadError: job {handle.decode()}: function {name}: the payload cannot be decoded: ".encode())
+    assert said.startswith(f"PayloadError: job {handle.decode()}: the payload cannot be decoded: ".encode())
+    assert said.endswith(f"(function {name})".encode())
     assert calls == []
 
 

@@ -3,13 +3,15 @@ create or replace function postgear.claim_jobs(
     function_ids integer[],
     priorities smallint[],
     wanted integer[],
-    max_bytes bigint
+    max_bytes bigint,
+    max_jobs integer default null
 ) returns table (id bigint, function_id integer, priority smallint, attempt smallint,
     unique_key bytea, reducer bytea, workload bytea)
 language sql
 as $$
 -- Claim queued jobs for a server: for each lane (function, priority) up to wanted jobs, oldest first, and up to
--- max_bytes of workload altogether (but always one job when there is any).
+-- max_bytes of workload altogether (but always one job when there is any), and up to max_jobs: the lanes stand in the order
+-- of their priority, and those after the one that reached that number are not looked at.
 --
 -- A key that is for queued jobs only (until_claimed) goes with the claim.
 -- Claims nothing when holder is no registered server: its lease was reaped.
@@ -31,6 +33,7 @@ with candidate as materialized (
         for update skip locked
     ) picked
     where exists (select from postgear.server where lease = holder)
+    limit max_jobs
 ),
 sized as (
     select candidate.id, sum(candidate.size_bytes) over (order by priority, place, candidate.id) - candidate.size_bytes as bytes_before

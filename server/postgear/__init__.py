@@ -8,15 +8,33 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from .application.enqueue import enqueue, enqueue_async, enqueue_many, enqueue_many_async
-    from .functions import Function
+    from .functions import Function, Handler
     from .newjob import NewJob
+    from .worker.core import AsyncWorker
+    from .worker.job import Job
+    from .worker.runner import Worker
 
-__all__ = ["Function", "NewJob", "enqueue", "enqueue_async", "enqueue_many", "enqueue_many_async"]
+__all__ = [
+    "AsyncWorker",
+    "Function",
+    "Handler",
+    "Job",
+    "NewJob",
+    "Worker",
+    "enqueue",
+    "enqueue_async",
+    "enqueue_many",
+    "enqueue_many_async",
+]
 __version__ = "0.1.0"
 
 _MODULES: Final = {
+    "AsyncWorker": "postgear.worker.core",
     "Function": "postgear.functions",
+    "Handler": "postgear.functions",
+    "Job": "postgear.worker.job",
     "NewJob": "postgear.newjob",
+    "Worker": "postgear.worker.runner",
     "enqueue": "postgear.application.enqueue",
     "enqueue_async": "postgear.application.enqueue",
     "enqueue_many": "postgear.application.enqueue",

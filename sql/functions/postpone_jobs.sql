@@ -15,7 +15,7 @@ begin
         progress_numerator = null,
         progress_denominator = null
     from unnest(ids, postpone_jobs.seconds) as later (id, seconds)
-    where job.id = later.id and job.lease = holder;
+    where job.id = later.id and job.lease is not distinct from coalesce(holder, 0);  -- by id: see finish_jobs
     get diagnostics put_back = row_count;
     if put_back > 0 then
         perform postgear.wake_servers();

@@ -40,17 +40,17 @@ class DatabaseSource:
     """Where jobs come from, and the origin of each of them; see ``sources``.
 
     dsn: anything libpq takes; a direct connection, or one through a pooler in session mode.
-    client_id: names the worker in ``postgear.workers`` and in its sessions' application_name; default: host and process.
+    client_id: names the worker in ``postgear.workers`` and in its sessions' application_name.
     """
 
     name = "database"
     is_congested = False
 
-    def __init__(self, slots: Slots, dsn: str, *, client_id: str | None = None, lease_seconds: float = LEASE_SECONDS) -> None:
+    def __init__(self, slots: Slots, dsn: str, client_id: str, lease_seconds: float = LEASE_SECONDS) -> None:
         self._slots = slots
         self._dsn = dsn
         self._host = socket.gethostname()
-        self._client_id = client_id or f"{self._host}:{os.getpid()}"
+        self._client_id = client_id
         self._lease_seconds = lease_seconds
         self._exchange: Exchange | None = None
         self._transactions: Transactions | None = None

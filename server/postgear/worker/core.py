@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import math
 import os
 import resource
 import socket
@@ -14,8 +15,9 @@ from types import TracebackType
 from typing import Any, Final, Literal, Self, TypeVar, cast
 
 from postgear.client.links import Address, parse_servers
-from postgear.errors import ConfigError
+from postgear.errors import ConfigError, InvalidJob
 from postgear.functions import Decorator, Handler
+from postgear.newjob import encode_function
 
 from .calling import NO_HOOKS, Hooks, log
 from .slots import JobSlots
@@ -91,6 +93,10 @@ class WorkerCore:
 
     def add(self, handler: AnyHandler) -> None:
         """Do a function from here on; replaces its handler if there is one. From any thread. Raises ConfigError."""
+        try:
+            encode_function(handler)
+        except InvalidJob as error:
+            raise ConfigError(f"function {handler.name!r}: {error}") from None
         if handler.transactional and self.dsn is None:
             raise ConfigError(f"function {handler.name}: transactional needs a worker with a dsn")
         with self._lock:
@@ -139,7 +145,7 @@ class WorkerCore:
     def stop(self, drain_seconds: float | None = None) -> None:
         """Stop soon: take no more jobs, let those that run end within *drain_seconds* (by default the worker's). From any thread.
 
-        A second call can only shorten the time. Before ``run`` it makes that return at once.
+        drain_seconds: may be math.inf. A second call can only shorten the time. Before ``run`` it makes that return at once.
         """
         seconds = self.drain_seconds if drain_seconds is None else drain_seconds
         with self._lock:
@@ -229,7 +235,11 @@ class _Run:
         """Begin to stop; running jobs are given so much time."""
         if not self._stopping.done():
             self._stopping.set_result(reason)
-        self._loop.call_later(drain_seconds, self._give_up)
+            for source in self.slots.sources:
+                source.stop_taking()
+            self.slots.drain()
+        if drain_seconds < math.inf:
+            self._loop.call_later(drain_seconds, self._give_up)
 
     async def serve(self) -> StopReason:
         """Bring jobs and run them until told to stop."""
@@ -255,9 +265,6 @@ class _Run:
             await asyncio.gather(*tasks, *watch, return_exceptions=True)
 
     async def _drain(self, sources: Sequence[Source]) -> None:
-        for source in sources:
-            source.stop_taking()
-        self.slots.drain()
         if not await self._in_time(self.slots.wait_idle()):
             log.warning("running jobs go back to the queue running=%d", self.slots.running_count)
         elif not await self._in_time(*(source.settle() for source in sources)):

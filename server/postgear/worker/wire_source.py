@@ -58,6 +58,9 @@ class WireSource:
         """See ``sources.Source``."""
         delay = BACK_OFF_FIRST_SECONDS
         while not self._closing.is_set():
+            if not self._is_taking:
+                await self._closing.wait()  # a lost server has nothing more to be told
+                return
             connection = await self._connect()
             if connection is not None and self._closing.is_set():
                 connection.close()
@@ -146,6 +149,7 @@ class _Connection(asyncio.Protocol):
         self.ended: asyncio.Future[None] = loop.create_future()
         self.replaced: asyncio.Future[None] = loop.create_future()
         self.is_congested = False
+        self._is_closing = False
         self._loop = loop
         self._transport: asyncio.Transport
         self._reader = PacketReader(RESPONSE_MAGIC, JOB_MAX_BYTES)
@@ -208,6 +212,7 @@ class _Connection(asyncio.Protocol):
         except ProtocolError as error:
             self._abort(str(error))
             return
+        self._close_when_done()
         if session.is_pausing and self._pause_timer is None:
             self._pause_timer = self._loop.call_later(PAUSE_SECONDS, self._resume)
 
@@ -300,7 +305,8 @@ class _Connection(asyncio.Protocol):
             self.session.probe()
 
     def _close_when_done(self) -> None:
-        if self.replaced.done() and self.session.is_done and not self.ended.done():
+        if self.replaced.done() and self.session.is_done and not self._is_closing:
+            self._is_closing = True
             self.session.echo(self.close)  # not before the server has all results
 
     def _abort(self, reason: str) -> None:

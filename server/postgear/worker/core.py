@@ -229,7 +229,12 @@ class WorkerCore:
 
     def _sources(self, slots: JobSlots) -> list[Source]:
         client_id = self.client_id or f"{socket.gethostname()}-{os.getpid()}"[:127]
-        return [WireSource(address, slots, client_id, self.keepalive_seconds) for address in self.servers]
+        sources: list[Source] = [WireSource(address, slots, client_id, self.keepalive_seconds) for address in self.servers]
+        if self.dsn is not None:
+            from .database_source import DatabaseSource  # workers of servers alone do without psycopg
+
+            sources.append(DatabaseSource(slots, self.dsn, client_id))
+        return sources
 
 
 class _Run:

@@ -4,7 +4,7 @@
 create or replace function gman_runtime() returns boolean
 language plpython3u
 as $runtime$
-# Internal: load the Gearman client into this session, as GD["gman e80da2614a85"].
+# Internal: load the Gearman client into this session, as GD["gman 56eb175512c6"].
 #
 # Its modules are those of the Python package postgear, written here by build.py; they get a package name of their own,
 # so that they meet no postgear installed for this Python. PL/Python puts a tab before each line, also in literals.
@@ -40,6 +40,7 @@ What concerns a server or a job names them: *server*, *function*, *handle*.
         NotAllSubmitted    of many jobs some were not submitted; carries the handles of the others
       PayloadError         a payload or result is not what its function says (a ValueError, too)
       JobFailed            the worker reported that the job failed; carries what it said
+      JobLost              the job that a worker runs is another's now; its result does not count
 """
 
 from __future__ import annotations
@@ -211,6 +212,10 @@ class JobFailed(_Place, PostgearError):
         place = " at ".join(filter(None, (f"function {self.function}" if self.function else "", self.server)))
         text = str(self.args[0])
         return f"job {self.handle} failed" + (f" ({place})" if place else "") + (f": {text}" if text else "")
+
+
+class JobLost(PostgearError):
+    """The job that a worker runs is another's now: it was given out again, cancelled or has ended. Its result does not count."""
 '''),
 ('wire', True, r'''"""Gearman on the wire, without I/O: bytes to packets and back.
 
@@ -2051,7 +2056,7 @@ class Backend:
 '''),
 ]
 
-ROOT = "gman e80da2614a85".replace(" ", "_")
+ROOT = "gman 56eb175512c6".replace(" ", "_")
 for name, is_package, source in MODULES:
     module = types.ModuleType((ROOT + "." + name).rstrip("."))
     module.__package__ = module.__name__ if is_package else module.__name__.rpartition(".")[0]
@@ -2059,7 +2064,7 @@ for name, is_package, source in MODULES:
         module.__path__ = []
     sys.modules[module.__name__] = module
     exec(compile(source.replace("\n\t", "\n"), "<postgear " + name + ">", "exec"), module.__dict__)
-GD["gman e80da2614a85"] = sys.modules[ROOT + ".client.backend"].Backend(plpy)
+GD["gman 56eb175512c6"] = sys.modules[ROOT + ".client.backend"].Backend(plpy)
 return True
 $runtime$;
 comment on function gman_runtime() is 'postgear: internal, loads the Gearman client into the session';
@@ -2075,7 +2080,7 @@ language plpython3u
 volatile
 as $$
 # Internal: run a job and return its result. Called by: gman_do and its kin.
-gman = GD.get("gman e80da2614a85") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman e80da2614a85"]
+gman = GD.get("gman 56eb175512c6") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 56eb175512c6"]
 return gman.wait(function_name, workload, unique_key, priority, timeout)
 $$;
 comment on function gman_wait(bytea, bytea, bytea, smallint, double precision)
@@ -2089,7 +2094,7 @@ volatile
 as $$
 # Internal: submit a background job to the servers set; to the local queue where only another function has servers.
 # Called by: gman_do_background and its kin.
-gman = GD.get("gman e80da2614a85") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman e80da2614a85"]
+gman = GD.get("gman 56eb175512c6") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 56eb175512c6"]
 return gman.send(function_name, workload, unique_key, priority, run_at)
 $$;
 comment on function gman_send(bytea, bytea, bytea, smallint, timestamptz)
@@ -2103,7 +2108,7 @@ volatile
 rows 100
 as $$
 # Internal: run a job for each workload, yield each one's end. Called by: gman_do_many.
-gman = GD.get("gman e80da2614a85") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman e80da2614a85"]
+gman = GD.get("gman 56eb175512c6") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 56eb175512c6"]
 return gman.wait_many(function_name, workloads, unique_keys, in_flight, timeout)
 $$;
 comment on function gman_wait_many(bytea, bytea[], bytea[], integer, double precision)
@@ -2116,7 +2121,7 @@ language plpython3u
 volatile
 as $$
 # Internal: remember a job for a sum. Called by: gman_sum_add.
-gman = GD.get("gman e80da2614a85") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman e80da2614a85"]
+gman = GD.get("gman 56eb175512c6") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 56eb175512c6"]
 return gman.sum_add(state, function_name, workload, unique_key)
 $$;
 comment on function gman_sum_queue(bigint, bytea, bytea, bytea) is 'postgear: internal, a row of gman_sum';
@@ -2126,7 +2131,7 @@ language plpython3u
 volatile
 as $$
 # Internal: run the jobs of a sum and add up their results. Called by: gman_sum.
-gman = GD.get("gman e80da2614a85") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman e80da2614a85"]
+gman = GD.get("gman 56eb175512c6") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 56eb175512c6"]
 return gman.sum_end(state)
 $$;
 comment on function gman_sum_end(bigint) is 'postgear: internal, the end of gman_sum';
@@ -2137,7 +2142,7 @@ language plpython3u
 volatile
 as $$
 # Internal: connect to each server. Called by: gman_servers_check.
-gman = GD.get("gman e80da2614a85") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman e80da2614a85"]
+gman = GD.get("gman 56eb175512c6") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 56eb175512c6"]
 return gman.check()
 $$;
 comment on function gman_check() is 'postgear: internal, connects to each server for gman_servers_check';
@@ -2148,7 +2153,7 @@ language plpython3u
 volatile
 as $$
 # Internal: ask the servers set for a job. Called by: gman_status.
-gman = GD.get("gman e80da2614a85") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman e80da2614a85"]
+gman = GD.get("gman 56eb175512c6") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 56eb175512c6"]
 return [gman.status(handle)]
 $$;
 comment on function gman_ask_status(text) is 'postgear: internal, asks a Gearman server for gman_status';
@@ -2158,7 +2163,7 @@ language plpython3u
 volatile
 as $$
 # Internal: tell the servers set to cancel a job. Called by: gman_cancel.
-gman = GD.get("gman e80da2614a85") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman e80da2614a85"]
+gman = GD.get("gman 56eb175512c6") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 56eb175512c6"]
 return gman.cancel(handle)
 $$;
 comment on function gman_ask_cancel(text) is 'postgear: internal, tells a Gearman server for gman_cancel';
@@ -2168,7 +2173,7 @@ language plpython3u
 volatile
 as $$
 # Internal: return a list of servers in one form, or raise 22023. Called by: gman_servers_set.
-gman = GD.get("gman e80da2614a85") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman e80da2614a85"]
+gman = GD.get("gman 56eb175512c6") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 56eb175512c6"]
 return gman.normalize_servers(servers)
 $$;
 comment on function gman_normalize_servers(text) is 'postgear: internal, reads the list of gman_servers_set';

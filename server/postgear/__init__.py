@@ -12,8 +12,11 @@ if TYPE_CHECKING:
     from .client.client import AsyncClient, Client
     from .client.database import AsyncDatabaseClient, DatabaseClient, connect, connect_async
     from .client.task_set import AsyncTaskSet, Task, TaskSet
-    from .functions import Function
+    from .functions import Function, Handler
     from .newjob import NewJob
+    from .worker.core import AsyncWorker
+    from .worker.job import Job
+    from .worker.runner import Worker
 
 __all__ = [
     "AdminClient",
@@ -21,12 +24,16 @@ __all__ = [
     "AsyncClient",
     "AsyncDatabaseClient",
     "AsyncTaskSet",
+    "AsyncWorker",
     "Client",
     "DatabaseClient",
     "Function",
+    "Handler",
+    "Job",
     "NewJob",
     "Task",
     "TaskSet",
+    "Worker",
     "connect",
     "connect_async",
     "enqueue",
@@ -41,15 +48,19 @@ _MODULES: Final = {
     "AsyncAdminClient": "postgear.client.admin_client",
     "AsyncClient": "postgear.client.client",
     "AsyncTaskSet": "postgear.client.task_set",
+    "AsyncWorker": "postgear.worker.core",
     "Client": "postgear.client.client",
     "AsyncDatabaseClient": "postgear.client.database",
     "DatabaseClient": "postgear.client.database",
     "connect": "postgear.client.database",
     "connect_async": "postgear.client.database",
     "Function": "postgear.functions",
+    "Handler": "postgear.functions",
+    "Job": "postgear.worker.job",
     "NewJob": "postgear.newjob",
     "Task": "postgear.client.task_set",
     "TaskSet": "postgear.client.task_set",
+    "Worker": "postgear.worker.runner",
     "enqueue": "postgear.application.enqueue",
     "enqueue_async": "postgear.application.enqueue",
     "enqueue_many": "postgear.application.enqueue",

@@ -25,6 +25,7 @@ What concerns a server or a job names them: *server*, *function*, *handle*.
         NotAllSubmitted    of many jobs some were not submitted; carries the handles of the others
       PayloadError         a payload or result is not what its function says (a ValueError, too)
       JobFailed            the worker reported that the job failed; carries what it said
+      JobLost              the job that a worker runs is another's now; its result does not count
 """
 
 from __future__ import annotations
@@ -196,3 +197,7 @@ class JobFailed(_Place, PostgearError):
         place = " at ".join(filter(None, (f"function {self.function}" if self.function else "", self.server)))
         text = str(self.args[0])
         return f"job {self.handle} failed" + (f" ({place})" if place else "") + (f": {text}" if text else "")
+
+
+class JobLost(PostgearError):
+    """The job that a worker runs is another's now: it was given out again, cancelled or has ended. Its result does not count."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, Protocol, TypeVar, get_type_hints, overload
 
 from postgear.errors import ConfigError, PayloadError
@@ -76,21 +77,24 @@ class Handler(Function[P, R], Generic[P, R, S, T]):
         retries: int = 0,
         transactional: bool = False,
     ) -> None:
-        parameters = list(inspect.signature(call).parameters.values())
+        signature = inspect.signature(call)
+        parameters = list(signature.parameters.values())
         positional = [each for each in parameters if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)]
         name = getattr(call, "__name__", "") if name is None else name
-        if not 1 <= len(positional) <= 2 or any(
-            each.kind is each.KEYWORD_ONLY and each.default is each.empty for each in parameters
-        ):
+        others = [*positional[2:], *(each for each in parameters if each.kind is each.KEYWORD_ONLY)]
+        if not positional or any(each.default is each.empty for each in others):
             raise ConfigError(f"function {name}: its handler takes the payload, or the payload and the job")
         if timeout is not None and timeout <= 0:
             raise ConfigError(f"function {name}: timeout {timeout} given, must be above 0")
         if retries < 0:
             raise ConfigError(f"function {name}: retries {retries} given, must be 0 or more")
-        hints = get_type_hints(call if inspect.isroutine(call) else type(call).__call__)
-        super().__init__(name, hints.get(positional[0].name, bytes), hints.get("return", bytes))
+        payload, result = positional[0].annotation, signature.return_annotation
+        super().__init__(name, _resolved(call, name, payload), _resolved(call, name, result))
         self.call: Final = call
-        self.takes_job: Final = len(positional) == 2
+        # A second parameter with a default is the handler's own, unless it has this name.
+        self.takes_job: Final = len(positional) > 1 and (
+            positional[1].default is inspect.Parameter.empty or positional[1].name == "job"
+        )
         self.is_async: Final = inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(getattr(call, "__call__", None))  # noqa: B004
         self.timeout: Final = timeout
         self.retries: Final = retries
@@ -111,6 +115,20 @@ class Decorator(Protocol):
     def __call__(self, call: Callable[[P], R], /) -> Handler[P, R, [P], R]: ...
     @overload
     def __call__(self, call: Callable[[P, Job], R], /) -> Handler[P, R, [P, Job], R]: ...
+
+
+def _resolved(call: Callable[..., Any], function: str, annotation: Any) -> Any:
+    """Return the type that an annotation stands for; bytes where there is none. Others of the callable may be unknown here."""
+    if annotation is inspect.Parameter.empty:
+        return bytes
+    names = getattr(inspect.unwrap(call), "__globals__", None)
+    if names is None:
+        names = getattr(type(call).__call__, "__globals__", {})
+    holder = SimpleNamespace(__annotations__={"kind": annotation})
+    try:
+        return get_type_hints(holder, names)["kind"]
+    except (NameError, AttributeError, SyntaxError, TypeError) as error:
+        raise ConfigError(f"function {function}: the annotation {annotation} cannot be resolved: {error}") from error
 
 
 def _decoder(kind: Any) -> Callable[[bytes], Any] | None:

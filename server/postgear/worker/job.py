@@ -13,12 +13,14 @@ if TYPE_CHECKING:
 
     from postgear.functions import Handler
 
+    from .sources import Origin
+
 
 class Job:
-    """One run of a job. Its methods may be called from the handler's thread or its coroutine, until the handler returns.
+    """One delivery of a job. Its methods may be called from the handler's thread or its coroutine, until the handler returns.
 
-    attempt: 1 for the first run, None where it is not known (Gearman does not tell it). possible_duplicate: it may have run
-    before. connection: with ``transactional=True`` the connection whose transaction completes the job.
+    attempt: 1 for the first run, None where it is not known (Gearman does not tell it). connection: with
+    ``transactional=True`` the connection whose transaction completes the job.
     """
 
     __slots__ = (
@@ -30,8 +32,8 @@ class Job:
         "handler",
         "id",
         "is_ended",
+        "origin",
         "reducer",
-        "server",
         "unique",
         "workload",
     )
@@ -42,8 +44,8 @@ class Job:
         handle: str,
         workload: bytes,
         report: Callable[[Job, PacketType, tuple[bytes, ...]], None],
+        origin: Origin,
         *,
-        server: str,
         unique: str = "",
         reducer: str = "",
         attempt: int | None = None,
@@ -56,11 +58,19 @@ class Job:
         self.unique = unique
         self.reducer = reducer
         self.attempt = attempt
-        self.server = server  # where it came from, for messages: host:port, or "database"
+        self.origin = origin
         self.id = job_id  # of the row, where the worker is on the database
         self.connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any] | None = None
         self.is_ended = False
         self._report = report
+
+    def __repr__(self) -> str:
+        return f"<Job {self.handle} of {self.function} from {self.server}>"
+
+    @property
+    def server(self) -> str:
+        """Where it came from: ``host:port``, or ``database``."""
+        return self.origin.name
 
     @property
     def possible_duplicate(self) -> bool:
@@ -72,7 +82,10 @@ class Job:
         self._report(self, PacketType.WORK_STATUS, (b"%d" % numerator, b"%d" % denominator))
 
     def data(self, data: object) -> None:
-        """Send a part of the result now; bytes, str or anything that can be JSON."""
+        """Send a part of the result now; bytes, str or anything that can be JSON.
+
+        In a thread it waits while the server is slow to take it; an async handler that sends much awaits ``drain`` in between.
+        """
         self._report(self, PacketType.WORK_DATA, (encode_payload(data),))
 
     def warning(self, text: str | bytes) -> None:
@@ -82,3 +95,8 @@ class Job:
     def exception(self, text: str | bytes) -> None:
         """End the job as failed with this text; what the handler returns or raises afterwards does not count."""
         self._report(self, PacketType.WORK_EXCEPTION, (encode_payload(text),))
+
+    async def drain(self) -> None:
+        """Wait, in an async handler, until the server has taken most of what was sent; at once where it keeps up."""
+        if self.origin.is_congested:
+            await self.origin.drained()

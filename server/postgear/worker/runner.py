@@ -1,0 +1,51 @@
+"""The blocking worker: a loop of its own, and the signals that stop it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+from collections.abc import Callable
+
+import uvloop
+
+from .core import StopReason, WorkerCore
+
+
+class Worker(WorkerCore):
+    """A worker whose ``run`` blocks: the whole program, or one of its threads."""
+
+    def run(
+        self,
+        *,
+        on_ready: Callable[[], None] | None = None,
+        max_jobs: int | None = None,
+        max_memory_bytes: int | None = None,
+    ) -> StopReason:
+        """Take jobs and run them until ``stop``, or until *max_jobs* were run or the process needs more memory than this.
+
+        In the main thread SIGTERM and SIGINT stop it, a second one at once. Returns why it stopped. on_ready: called when it is
+        connected for the first time and can take jobs. Raises ConfigError if it runs already.
+        """
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(self._run_with_signals(on_ready, max_jobs, max_memory_bytes))
+
+    async def _run_with_signals(
+        self, on_ready: Callable[[], None] | None, max_jobs: int | None, max_memory_bytes: int | None
+    ) -> StopReason:
+        loop = asyncio.get_running_loop()
+        handled = (signal.SIGTERM, signal.SIGINT) if threading.current_thread() is threading.main_thread() else ()
+        signalled = False
+
+        def stop() -> None:
+            nonlocal signalled
+            self.stop(0.0 if signalled else None)
+            signalled = True
+
+        for number in handled:
+            loop.add_signal_handler(number, stop)
+        try:
+            return await self.serve(on_ready=on_ready, max_jobs=max_jobs, max_memory_bytes=max_memory_bytes)
+        finally:
+            for number in handled:
+                loop.remove_signal_handler(number)

@@ -9,6 +9,8 @@ the thread is done.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -20,7 +22,7 @@ from typing import Final
 from postgear.errors import JobLost, StoreInDoubt
 from postgear.wire.packet import PacketType
 
-from .calling import Hooks, Undeliverable, as_exception, call, log
+from .calling import Hooks, Undeliverable, as_exception, call, in_own_context, log
 from .job import Job
 from .sources import Handlers, Source
 from .threads import SlotThread
@@ -76,8 +78,9 @@ class _Slot:
 class JobSlots:
     """The slots of one run of a worker; what ``sources.Slots`` says.
 
-    max_jobs: how many jobs may be taken, None for no bound. on_ready: called once, when the first source is ready.
-    on_enough: called when max_jobs were taken. on_interrupt: called when a handler raised KeyboardInterrupt.
+    exceptions: whether it is told why a job failed. max_jobs: how many jobs may be taken, None for no bound. on_ready: called
+    once, when the first source is ready. on_enough: called when max_jobs were taken. on_interrupt: called when a handler raised
+    KeyboardInterrupt.
     """
 
     def __init__(
@@ -86,6 +89,7 @@ class JobSlots:
         handlers: Handlers,
         hooks: Hooks,
         *,
+        exceptions: bool,
         max_jobs: int | None,
         on_ready: Callable[[], None],
         on_enough: Callable[[], None],
@@ -96,6 +100,7 @@ class JobSlots:
         self.sources: Sequence[Source] = ()
         self.done_count = 0
         self.failed_count = 0
+        self._exceptions = exceptions
         self._left = max_jobs
         self._on_ready: Callable[[], None] | None = on_ready
         self._on_enough = on_enough
@@ -176,7 +181,15 @@ class JobSlots:
         except RuntimeError:
             reporting.close()  # the loop is closed: the worker has ended, and the job with it
         else:
-            future.result()
+            self._wait(future)
+
+    def _wait(self, future: concurrent.futures.Future[None]) -> None:
+        while not self._loop.is_closed():
+            with contextlib.suppress(TimeoutError, concurrent.futures.CancelledError):
+                return future.result(1.0)
+            if future.cancelled():
+                return None
+        return None  # what was under way when the loop was closed is never answered
 
     # -- for the worker ------------------------------------------------------------------------------------------
 
@@ -259,7 +272,7 @@ class JobSlots:
             timer = None if seconds is None else self._loop.call_later(seconds, self._timed_out, slot, job)
             again_seconds: float | None = None
             try:
-                result = await call(job, self.hooks, slot.get_thread)
+                result = await in_own_context(call(job, self.hooks, slot.get_thread))
                 if not job.is_ended and slot.cause is None:
                     self._complete(job, result)
             except GeneratorExit:
@@ -338,7 +351,7 @@ class JobSlots:
     def _end_failed(self, job: Job, exception: bytes) -> None:
         job.is_ended = True
         self.failed_count += 1
-        job.origin.fail(job, exception)
+        job.origin.fail(job, exception if self._exceptions else b"")
 
     def _report(self, job: Job, kind: PacketType, arguments: tuple[bytes, ...]) -> None:
         if job.is_ended:

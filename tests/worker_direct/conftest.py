@@ -11,6 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 WAIT_SECONDS = 30.0
 PROGRAM = Path(__file__).with_name("program.py")
@@ -66,6 +67,15 @@ def database(dsn: str) -> Iterator[Database]:
     found.rows("create table effect (payload text not null, worker integer not null default pg_backend_pid())")
     yield found
     found.connection.close()
+
+
+@pytest.fixture
+def limited_role(database: Database) -> Iterator[str]:
+    """A DSN of a role "limited", a member of postgear_worker, for limits of its connections."""
+    database.rows("create role limited login in role postgear_worker")
+    yield make_conninfo(database.dsn, user="limited")
+    database.rows("drop owned by limited")
+    database.rows("drop role limited")
 
 
 @pytest.fixture

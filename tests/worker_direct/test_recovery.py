@@ -11,7 +11,7 @@ import pytest
 
 from postgear.worker.job import Job
 from postgear.worker.runner import Worker
-from tests.worker.conftest import running
+from tests.worker.conftest import Running, running
 from tests.worker_direct.conftest import WAIT_SECONDS, Database
 
 Start = Callable[..., "subprocess.Popen[bytes]"]
@@ -72,6 +72,26 @@ def test_a_hung_worker_loses_its_lease_and_its_late_end_changes_nothing(database
     database.wait_empty()
     assert database.value("select count(*) from effect where payload = 'x'") == 1
     assert database.value("select count(*) from effect") == 21
+
+
+def test_a_database_that_lets_nobody_in_at_the_start_is_waited_for(
+    database: Database, limited_role: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    database.rows("alter role limited connection limit 0")
+    worker = Worker(dsn=limited_role)
+
+    @worker.function("f")
+    async def f(payload: bytes) -> None: ...
+
+    database.queue("f")
+    run = Running(worker)
+    while "database away, retrying" not in caplog.text:
+        assert database.jobs() == 1
+        assert run.error is None
+    database.rows("alter role limited connection limit -1")
+    database.wait_empty()
+    worker.stop()
+    run.wait()
 
 
 def test_ends_of_jobs_are_stored_after_the_database_was_away(database: Database) -> None:

@@ -262,19 +262,24 @@ def test_a_connection_that_broke_while_it_was_idle_is_replaced(database: Databas
     assert database.value("select count(distinct worker) from effect") == 2
 
 
-def test_a_slot_waits_for_a_connection_and_runs_its_job_then(database: Database) -> None:
+@both
+def test_a_slot_waits_for_a_connection_and_runs_its_job_then(
+    database: Database, limited_role: str, caplog: pytest.LogCaptureFixture, is_async: bool
+) -> None:
     errors: Errors = []
-    worker = make_worker(database, errors)
-    add(worker, is_async=False)
-    (name,) = database.rows("select current_database()")[0]
+    database.rows("grant insert on effect to limited")
+    database.rows("alter role limited connection limit 4")  # the worker's own
+    worker = Worker(dsn=limited_role)
+    worker.after(lambda _job, error: errors.append(error))
+    add(worker, is_async=is_async)
+    database.queue("f", "x")
     with running(worker):
-        database.rows(f'alter database "{name}" connection limit 0')
-        database.rows("create role just_worker login in role postgear_worker")
-        database.rows(f'alter database "{name}" connection limit -1')
-        database.queue("f", "x")
+        while "no connection for a handler, retrying" not in caplog.text:
+            database.wait_for("select attempt = 1 and lease is not null from postgear.job")
+        database.rows("alter role limited connection limit -1")
         database.wait_empty()
-    database.rows("drop role just_worker")
     assert effects(database) == ["x"]
+    assert errors == [None]
 
 
 def test_transactional_functions_need_a_database() -> None:

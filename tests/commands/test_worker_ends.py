@@ -150,7 +150,7 @@ def test_what_cannot_be_imported_is_told_and_ends_the_start(app: str, said: str,
     (folder / "broken.py").write_text("import nothing_there\n")
     (folder / "syntax.py").write_text("def f(:\n")
     (folder / "exits.py").write_text("import sys\nsys.exit(3)\n")
-    (folder / "two.py").write_text("from postgear.worker.runner import Worker\none, other = Worker(), Worker()\n")
+    (folder / "two.py").write_text("from postgear import Worker\none, other = Worker(), Worker()\n")
     worker = start_worker(app, "--processes", "2", "--servers", NOBODY, is_ready=False)
 
     assert worker.process.wait(WAIT_SECONDS) == 2

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import socket
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +16,7 @@ import pytest
 from postgear.worker.core import StopReason
 from postgear.worker.runner import Worker
 from tests.database import database
-from tests.server.bytes import Packet, Peer
+from tests.server.bytes import Packet, Peer, until
 from tests.server.gearmand import PROGRAM, Gearmand
 from tests.server_process import ServerProcess
 
@@ -88,6 +90,24 @@ class Client(Peer):
         return self.end(self.start(function, workload))[-1]
 
 
+def restart(server: Any) -> Any:
+    """Start a server that was killed once more, where it was."""
+    if isinstance(server, ServerProcess):
+        path = server._log_path.with_suffix(".again.log")
+        return ServerProcess("--listen", server.address, dsn=server.dsn, log_path=path)
+    server.process = subprocess.Popen(server.process.args)
+    until(lambda: is_listening(server), True)
+    return server
+
+
+def is_listening(server: Any) -> bool:
+    try:
+        socket.create_connection((server.host, server.port)).close()
+    except OSError:
+        return False
+    return True
+
+
 def _start(kind: str, folder: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
     if kind == "gearmand":
         if not Path(PROGRAM).exists():
@@ -113,6 +133,13 @@ def shared_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
 def own_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
     """A running server of each kind, for tests that stop or kill it."""
     yield from _start(request.param, tmp_path, request)
+
+
+@pytest.fixture
+def own_client(own_server: Any) -> Iterator[Client]:
+    """A client of the test's own server."""
+    with Client(own_server.host, own_server.port) as connection:
+        yield connection
 
 
 @pytest.fixture

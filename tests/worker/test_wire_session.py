@@ -441,5 +441,10 @@ def _busy() -> Table:
     ],
 )
 def test_what_no_server_may_say_is_an_error(situation: Callable[[], Table], packet: bytes) -> None:
+    table = situation()
+    running = len(table.jobs)
     with pytest.raises(ProtocolError):
-        situation().says(packet)
+        table.says(packet)
+
+    table.session.lost()
+    assert table.free == 1 - running

@@ -39,7 +39,8 @@ class WorkerCore:
     database. Neither: 127.0.0.1:4730. concurrency: how many jobs run at a time. client_id: how servers show this worker; by
     default host and process. drain_seconds: how long running jobs may take to end after ``stop``; what takes longer goes back to
     the queue. keepalive_seconds: how long a server may be silent before it is asked whether it is there; after three times that
-    without an answer it is left. Raises ConfigError.
+    without an answer it is left. exceptions: whether clients are told why a job failed (WORK_EXCEPTION) or only that it did
+    (WORK_FAIL). Raises ConfigError.
     """
 
     def __init__(
@@ -51,13 +52,15 @@ class WorkerCore:
         client_id: str | None = None,
         drain_seconds: float = 30.0,
         keepalive_seconds: float = KEEPALIVE_SECONDS,
+        exceptions: bool = True,
     ) -> None:
         self.servers: tuple[Address, ...] = ()
         self.dsn: str | None = None
         self.concurrency = 1
         self.client_id: str | None = None
         self.drain_seconds = 30.0
-        self.keepalive_seconds = 0.0
+        self.keepalive_seconds = KEEPALIVE_SECONDS
+        self.exceptions: Final = exceptions
         self._handlers: Handlers = {}
         self._hooks = NO_HOOKS
         self._lock = threading.Lock()  # for what other threads may change
@@ -226,7 +229,12 @@ class WorkerCore:
 
     def _sources(self, slots: JobSlots) -> list[Source]:
         client_id = self.client_id or f"{socket.gethostname()}-{os.getpid()}"[:127]
-        return [WireSource(address, slots, client_id, self.keepalive_seconds) for address in self.servers]
+        sources: list[Source] = [WireSource(address, slots, client_id, self.keepalive_seconds) for address in self.servers]
+        if self.dsn is not None:
+            from .database_source import DatabaseSource  # workers of servers alone do without psycopg
+
+            sources.append(DatabaseSource(slots, self.dsn, client_id))
+        return sources
 
 
 class _Run:
@@ -252,6 +260,7 @@ class _Run:
             worker.concurrency,
             worker.handlers,
             worker._hooks,
+            exceptions=worker.exceptions,
             max_jobs=max_jobs,
             on_ready=on_ready or (lambda: None),
             on_enough=lambda: self.stop("max_jobs", worker.drain_seconds),
@@ -276,6 +285,9 @@ class _Run:
         """Begin to stop; running jobs are given so much time."""
         if not self._stopping.done():
             self._stopping.set_result(reason)
+            for source in self.slots.sources:
+                source.stop_taking()
+            self.slots.drain()
             if self._on_stopping is not None:
                 self._on_stopping(reason)
         if drain_seconds < math.inf:
@@ -305,9 +317,6 @@ class _Run:
             await asyncio.gather(*tasks, *watch, return_exceptions=True)
 
     async def _drain(self, sources: Sequence[Source]) -> None:
-        for source in sources:
-            source.stop_taking()
-        self.slots.drain()
         if not await self._in_time(self.slots.wait_idle()):
             log.warning("running jobs go back to the queue running=%d", self.slots.running_count)
         elif not await self._in_time(*(source.settle() for source in sources)):

@@ -226,11 +226,11 @@ class WireSession:
     def _assigned(self, handle: bytes, name: bytes, unique: bytes, reducer: bytes, workload: bytes) -> None:
         if not self._grabs:
             raise ProtocolError("INVALID_PACKET", "a job that was not asked for")
-        self._grabs -= 1
         handler = self._abilities.get(name)
+        if handler is None and name not in self._dropped:
+            raise ProtocolError("INVALID_PACKET", f"a job of a function not offered: {name.decode('utf-8', 'replace')}")
+        self._grabs -= 1
         if handler is None:
-            if name not in self._dropped:
-                raise ProtocolError("INVALID_PACKET", f"a job of a function not offered: {name.decode('utf-8', 'replace')}")
             self._slots.release(1)  # it crossed CANT_DO, with which the server takes it back
             return
         self._window += 1

@@ -73,6 +73,7 @@ def _worker(arguments: argparse.Namespace) -> int:
     if (arguments.functions is None) != (arguments.command is None):
         raise ConfigError("--exec COMMAND and -f FUNCTION belong together")
     from postgear import logs
+    from postgear.worker.app import split
     from postgear.worker.processes import Supervisor
     from postgear.worker.settings import Settings
     from postgear.worker.watching import folders_of
@@ -81,7 +82,7 @@ def _worker(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"--log-level: {arguments.log_level!r} given, must be DEBUG, INFO, WARNING or ERROR")
     logs.configure(arguments.log_level.upper(), arguments.log_format, None)
     settings = Settings(**{name: getattr(arguments, name) for name in Settings._fields})
-    folders = folders_of(arguments.app) if arguments.reload and arguments.app else ()
+    folders = folders_of(split(arguments.app)[0]) if arguments.reload and arguments.app else ()
     return Supervisor(settings, arguments.processes, folders).run()
 
 

@@ -122,6 +122,7 @@ def test_failures_are_told_with_their_lines_and_do_not_end_it(start_worker: Star
 def test_nul_separates_what_has_newlines(start_worker: Start, command: Run) -> None:
     start_worker("jobs:worker")
     assert command("map", "-0", "reverse", text=b"a\nb\0c\n\0\0").stdout == b"b\na\0\nc\0\0"
+    assert command("map", "divide", "-5").stdout == b"-20\n"
 
 
 def test_words_and_files_as_inputs(start_worker: Start, command: Run, folder: Path) -> None:

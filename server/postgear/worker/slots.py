@@ -20,7 +20,7 @@ from typing import Final
 from postgear.errors import JobLost, StoreInDoubt
 from postgear.wire.packet import PacketType
 
-from .calling import Hooks, Undeliverable, as_exception, call, log
+from .calling import Hooks, Undeliverable, as_exception, call, in_own_context, log
 from .job import Job
 from .sources import Handlers, Source
 from .threads import SlotThread
@@ -262,7 +262,7 @@ class JobSlots:
             timer = None if seconds is None else self._loop.call_later(seconds, self._timed_out, slot, job)
             again_seconds: float | None = None
             try:
-                result = await call(job, self.hooks, slot.get_thread)
+                result = await in_own_context(call(job, self.hooks, slot.get_thread))
                 if not job.is_ended and slot.cause is None:
                     self._complete(job, result)
             except GeneratorExit:

@@ -3,6 +3,7 @@
 -- postgear_producer    queue jobs by SQL and ask for the state of one
 -- postgear_worker      what a server does, or a worker that claims by SQL: all of the queue's tables and functions
 -- postgear_admin       both, and triggers and the views
+-- postgear_trigger     what the functions of triggers do, which belong to it: queue jobs; for no people
 --
 -- Members get these rights; the roles themselves cannot log in. PUBLIC has none.
 do $$
@@ -11,7 +12,7 @@ declare
     routine record;
     has_roles boolean;
 begin
-    foreach role_name in array array['postgear_producer', 'postgear_worker', 'postgear_admin'] loop
+    foreach role_name in array array['postgear_producer', 'postgear_worker', 'postgear_admin', 'postgear_trigger'] loop
         begin
             -- Roles belong to the whole cluster: another database may have made them already.
             if to_regrole(role_name) is null then
@@ -25,8 +26,8 @@ begin
                 using hint = 'Let an administrator make it, then run `postgear init` again.';
         end;
     end loop;
-    select count(*) = 3 into has_roles
-    from pg_roles where rolname in ('postgear_producer', 'postgear_worker', 'postgear_admin');
+    select count(*) = 4 into has_roles
+    from pg_roles where rolname in ('postgear_producer', 'postgear_worker', 'postgear_admin', 'postgear_trigger');
 
     revoke execute on all routines in schema postgear from public;
     if not has_roles then
@@ -36,23 +37,25 @@ begin
 
     if not (
         pg_has_role('postgear_admin', 'postgear_producer', 'member') and pg_has_role('postgear_admin', 'postgear_worker', 'member')
+        and pg_has_role('postgear_admin', 'postgear_trigger', 'member')
     ) then
         begin
-            grant postgear_producer, postgear_worker to postgear_admin;
+            grant postgear_producer, postgear_worker, postgear_trigger to postgear_admin;
         exception
             when insufficient_privilege then
-                raise notice 'postgear: role postgear_admin has not the rights of the other two: %', sqlerrm
-                using hint = 'Let an administrator run: grant postgear_producer, postgear_worker to postgear_admin.';
+                raise notice 'postgear: role postgear_admin has not the rights of the others: %', sqlerrm
+                using hint = 'Let an administrator run: grant postgear_producer, postgear_worker, postgear_trigger to postgear_admin.';
         end;
     end if;
-    grant usage on schema postgear to postgear_producer, postgear_worker, postgear_admin;
+    grant usage on schema postgear to postgear_producer, postgear_worker, postgear_admin, postgear_trigger;
     grant select on postgear.queue to postgear_producer;
     for routine in
         select oid::regprocedure as signature,
             proname in (
                 'queue_job', 'enqueue_jobs', 'submit_coalesced', 'handle_status', 'handle', 'live_servers'
             ) as is_for_producers,
-            proname ~ '^(trigger_|(create|drop)_trigger$)' as is_for_admins
+            proname ~ '^(trigger_|(create|drop)_trigger$)' as is_for_admins,
+            proname in ('function_id', 'is_full', 'count_up_to', 'wake_servers', 'text_encoding') as is_for_triggers
         from pg_proc where pronamespace = 'postgear'::regnamespace
     loop
         execute format('grant execute on routine %s to postgear_admin', routine.signature);
@@ -62,6 +65,9 @@ begin
         if routine.is_for_producers then
             execute format('grant execute on routine %s to postgear_producer', routine.signature);
         end if;
+        if routine.is_for_triggers then
+            execute format('grant execute on routine %s to postgear_trigger', routine.signature);
+        end if;
     end loop;
 
     grant select, insert, update, delete on postgear.job, postgear.function, postgear.server to postgear_worker;
@@ -70,6 +76,8 @@ begin
 
     grant select on postgear.jobs, postgear.workers, postgear.triggers to postgear_admin;
     grant select, insert, update, delete on postgear.trigger to postgear_admin;
-    grant usage, create on schema postgear_trigger to postgear_admin;
+    grant usage, create on schema postgear_trigger to postgear_admin, postgear_trigger;
+    grant select, insert, update on postgear.job, postgear.function to postgear_trigger;
+    grant select on postgear.server to postgear_trigger;
 end
 $$;

@@ -20,8 +20,8 @@ as $$
 -- return its name. docs/triggers.md explains the parameters.
 --
 -- Runs with the rights of the caller, who needs the privilege TRIGGER on the table (and must own it for enable other than
--- origin). The trigger's function belongs to the caller and runs with the caller's rights: so does a condition ("when") of
--- a statement-level trigger. That of a row-level trigger is PostgreSQL's own WHEN and runs as whoever writes the row.
+-- origin). The trigger's function runs with the rights of trigger_owner: so does a condition ("when") of a statement-level
+-- trigger. That of a row-level trigger is PostgreSQL's own WHEN and runs as whoever writes the row.
 -- Raises 22023 (invalid_parameter_value) or the class that fits, with a hint; 42710 when the table has such a trigger.
 -- Tables: trigger (inserts, updates), function (inserts).  Makes: a function in postgear_trigger, a trigger on the table for each event.
 declare
@@ -109,6 +109,7 @@ begin
             execute format('alter table %s enable %s trigger %I', relation_name, definition.enable, event_name);
         end if;
     end loop;
+    execute format('alter function postgear_trigger.%I() owner to %I', definition.routine, postgear.trigger_owner());
     return definition.name;
 end
 $$;

@@ -217,15 +217,37 @@ def test_others_may_make_no_trigger(session: Connection, login: Login, role: tup
         create_trigger(other, "own")
 
 
-def test_a_condition_runs_with_its_authors_rights(session: Connection, login: Login) -> None:
+def test_a_type_of_the_tables_owner_gains_nothing_but_the_queue(session: Connection, login: Login) -> None:
+    """The cast to json of a column's type is the owner's code, and a superuser may have made the trigger."""
+    session.execute("grant create on schema public to public")
+    owner = login()
+    owner.execute("create table item (id integer); create table seen (who text); grant insert on seen to public")
+    owner.execute("create type odd as enum ('a')")
+    owner.execute(
+        "create function odd_json(odd) returns json language plpgsql as"
+        " $$ begin insert into public.seen values (current_user); return '1'; end $$"
+    )
+    owner.execute("create cast (odd as json) with function odd_json(odd); alter table item add o odd")
+    create_trigger(session, "item")
+    session.execute("insert into item values (1, 'a')")
+    assert len(workloads(session)) == 1
+    assert rows(session, "select who from seen") == [("postgear_trigger",)]
+
+
+def test_a_condition_runs_with_few_rights(session: Connection, login: Login) -> None:
     """Not with those of the queue's owner, nor with those of whoever writes the row."""
     session.execute("grant create on schema public to public; create table secret (id integer)")
     admin = login("postgear_admin")
     with pytest.raises(psycopg.errors.InsufficientPrivilege, match="secret"):
         create_trigger_on_new_table(admin, when="exists (select from public.secret)")
+    admin.execute("create table open (id integer); create table note (id integer)")
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="runs as role postgear_trigger: grant it select"):
+        create_trigger(admin, "note", when="new.id in (select id from public.open)")
+    admin.execute("grant select on open to postgear_trigger")
+    create_trigger(admin, "note", when="new.id in (select id from public.open)")
     create_trigger(admin, "item", when="current_user <> session_user and new.title = current_user")
     admin.execute("grant insert on item to public")
-    session.execute("insert into item values (1, %s), (2, 'postgres')", (admin.info.user,))
+    session.execute("insert into item values (1, 'postgear_trigger'), (2, 'postgres')")
     assert len(workloads(session)) == 1
 
 
@@ -265,7 +287,7 @@ def test_an_installer_who_may_make_no_roles_uses_those_there(
 @pytest.fixture
 def without_roles(session: Connection) -> Iterator[None]:
     """As in a cluster in which nobody has made the three roles: for the time of the test they have other names."""
-    names = ("postgear_producer", "postgear_worker", "postgear_admin")
+    names = ("postgear_producer", "postgear_worker", "postgear_admin", "postgear_trigger")
     for name in names:
         session.execute(f"alter role {name} rename to hidden_{name}")
     yield

@@ -343,7 +343,7 @@ def test_the_view_shows_state_and_jobs(session: Connection) -> None:
     def shown() -> object:
         return rows(session, 'select "table"::text, name, function, state, jobs, owner from postgear.triggers')
 
-    assert shown() == [("item", "t", "f", "origin", 2, "postgres")]
+    assert shown() == [("item", "t", "f", "origin", 2, "postgear_trigger")]
     assert value(session, "select distinct trigger from postgear.jobs") == "t"
     session.execute("alter table item disable trigger t_insert")
     assert value(session, "select state from postgear.triggers") == "mixed"

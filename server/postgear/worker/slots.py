@@ -9,6 +9,8 @@ the thread is done.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -179,7 +181,15 @@ class JobSlots:
         except RuntimeError:
             reporting.close()  # the loop is closed: the worker has ended, and the job with it
         else:
-            future.result()
+            self._wait(future)
+
+    def _wait(self, future: concurrent.futures.Future[None]) -> None:
+        while not self._loop.is_closed():
+            with contextlib.suppress(TimeoutError, concurrent.futures.CancelledError):
+                return future.result(1.0)
+            if future.cancelled():
+                return None
+        return None  # what was under way when the loop was closed is never answered
 
     # -- for the worker ------------------------------------------------------------------------------------------
 

@@ -295,7 +295,7 @@ def test_workers_killed_at_any_moment_leave_each_effect_exactly_once(
 ) -> None:
     seed = random.randrange(2**32)
     rng = random.Random(seed)
-    jobs = 1500
+    jobs = 1000
     database.queue_many(function, jobs)
     workers = [start_worker(4) for _ in range(2)]
     kills = 0

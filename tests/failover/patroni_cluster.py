@@ -5,6 +5,7 @@ The files are taken as they are; only the network's prefix and the folders in th
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -154,10 +155,8 @@ class Node:
             children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
             os.kill(pid, signal.SIGKILL)
             for child in children:
-                try:
+                with contextlib.suppress(ProcessLookupError):
                     os.kill(int(child), signal.SIGKILL)
-                except ProcessLookupError:
-                    pass
 
 
 class Cluster:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from postgear.embedded import _SETTINGS
 from tests.server.load import PrivatePostgres, query, wait_for
 
 
@@ -25,7 +27,8 @@ class Standby:
         self._data = primary.folder / name
         self._programs = self._programs_of(primary_data)
         owner = primary_data.stat()
-        # Below Debian's limit for socket names, and reached by who runs PostgreSQL.
+        self._data.mkdir(mode=0o700)
+        os.chown(self._data, owner.st_uid, owner.st_gid)
         self._as_owner = {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": []} if os.geteuid() == 0 else {}
         parameters = conninfo_to_dict(primary.dsn)
         self._socket = str(parameters["host"])
@@ -55,9 +58,14 @@ class Standby:
 
     def start(self) -> None:
         """Start it and wait until it streams."""
-        options = f"-c listen_addresses='' -c unix_socket_directories={self._socket} -c port={self._port}"
-        log = str(self._data / "log.txt")
-        self._run("pg_ctl", "start", "-w", "-D", str(self._data), "-l", log, "-o", options)
+        # What the primary was started with must not be less here, as the number of connections.
+        settings = {**_SETTINGS, "unix_socket_directories": self._socket, "port": self._port}
+        options = " ".join(f"-c {shlex.quote(f'{name}={value}')}" for name, value in settings.items())
+        log = self._data / "log.txt"
+        try:
+            self._run("pg_ctl", "start", "-w", "-D", str(self._data), "-l", str(log), "-o", options)
+        except subprocess.CalledProcessError as error:
+            raise AssertionError(log.read_text()) from error
         streams = "select count(*)::integer from pg_stat_replication where application_name = %s and state = 'streaming'"
         wait_for(lambda: query(self._primary.dsn, streams, self.name) == [(1,)], "it streams")
 

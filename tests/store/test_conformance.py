@@ -12,7 +12,7 @@ import pytest
 
 from postgear.dispatch.peer import Function, Peer
 from postgear.errors import StoreError, StoreUnavailable
-from postgear.job import ClaimedJob, FunctionCount, JoinedJob, Lane, ListedJob, SubmitBatch
+from postgear.job import ClaimedJob, Durability, FunctionCount, JoinedJob, Lane, ListedJob, SubmitBatch
 from postgear.store.base import Store
 from postgear.store.memory import MemoryQueue, MemoryStore
 from postgear.store.postgres import PostgresStore
@@ -162,6 +162,34 @@ async def test_a_function_has_uniques_while_a_job_with_a_key_exists(queue: Queue
     await store.finish_jobs([job_id])
     (row,) = await store.ensure_functions([b"f"])
     assert not row.has_uniques
+
+
+@pytest.mark.parametrize("tier", list(Durability))
+def test_the_durability_of_a_function_is_learnt_and_its_batches_commit_with_it(tier: Durability, dsn: str) -> None:
+    async def run() -> None:
+        queue = Queue(dsn)
+        store = await queue.server()
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            connection.execute("select postgear.set_durability('f', %s)", [tier.name.lower()])
+            assert await queue.notification() == "functions"
+            (row,) = await store.ensure_functions([b"f"])
+            assert row.durability is tier
+            connection.execute(
+                "create function seen() returns trigger language plpgsql as"
+                " $$ begin new.workload = current_setting('synchronous_commit')::bytea; return new; end $$"
+            )
+            connection.execute("create trigger seen before insert on postgear.job for each row execute function seen()")
+            batch = queue.batch({})
+            batch.durability = row.durability
+            await store.submit_jobs(batch)
+            levels = {Durability.REPLICATED: b"on", Durability.LOCAL: b"local", Durability.RELAXED: b"off"}
+            assert connection.execute("select workload from postgear.job").fetchall() == [(levels[tier],)]
+            await queue.submit(store, {})
+            assert connection.execute("select workload from postgear.job order by id desc limit 1").fetchall() == [(b"on",)]
+        for opened in queue.stores:
+            opened.close()
+
+    asyncio.run(run())
 
 
 @on_both_stores

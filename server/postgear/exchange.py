@@ -95,7 +95,7 @@ class Exchange:
         self._found_since = 0.0
         self._sleeping = False
         self._promote_at = 0.0
-        self._renewed_at = 0.0
+        self.renewed_at = 0.0  # by the loop's clock
         self._reap_at = 0.0
         self._told = ""
         self._remind_at = 0.0
@@ -216,6 +216,7 @@ class Exchange:
         await self.store.connect()
         holder = self._holder
         if self.store.lease and await self.store.renew_lease(sleeping=False):
+            await self._settle_submits(lease_lives=True)  # first: what they brought is held from then on
             # Released with all that is not held. Once more would be once too often: they may be claimed again by then.
             for releases in (self._releasing, self._unused, holder.releases, holder.unused):
                 releases.clear()
@@ -236,10 +237,11 @@ class Exchange:
             await self._register(self.store)
             holder.set_queue_name(self.store.queue_name)
             event(log, logging.INFO, "lease taken", lease=self.store.lease, queue=self.store.queue_name)
+            await self._settle_submits(lease_lives=False)
         if not self.store.is_open:
             raise StoreUnavailable("a database connection broke again at once")  # its loss was not announced: we are not up
         self._sleeping = False
-        self._renewed_at = asked_at
+        self.renewed_at = asked_at
         self._awake_until = self._loop.time() + AWAKE_SECONDS
         self._promote_at = 0.0
         holder.suspended = False
@@ -249,6 +251,9 @@ class Exchange:
         self._down.clear()
         self._up.set()
         self._changed()
+
+    async def _settle_submits(self, *, lease_lives: bool) -> None:
+        """Learn what became of submits whose answer was lost."""
 
     async def _reconnect(self) -> None:
         while True:
@@ -295,7 +300,7 @@ class Exchange:
                 self._tell(logging.WARNING, "lease not renewed", error)
                 continue
             if alive:
-                self._renewed_at = asked_at
+                self.renewed_at = asked_at
                 self._on_renewed()
                 if self._holder.unresolved:
                     self._claim_wanted.set()
@@ -330,7 +335,7 @@ class Exchange:
         while True:
             await asyncio.sleep(TICK_SECONDS)
             now = self._holder.now = self._loop.time()
-            is_in_doubt = now - self._renewed_at > self._lease_seconds * LEASE_MARGIN
+            is_in_doubt = now - self.renewed_at > self._lease_seconds * LEASE_MARGIN
             if self.store.lease and is_in_doubt and not self._holder.suspended:
                 event(log, logging.WARNING, "lease in doubt, background jobs held back")
                 self._holder.suspended = True

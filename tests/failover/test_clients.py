@@ -15,6 +15,8 @@ from tests.server.load import Runner, free_port, query, wait_for
 from tests.server_process import ServerProcess
 
 TIMEOUT_MILLISECONDS = "3000"
+MOST_ERRORS = 2
+"""One for the connection that broke. Perl may have kept a second one; libgearman with two may wait at the wrong one first."""
 EVERY = pytest.mark.parametrize(
     "language",
     [
@@ -82,16 +84,16 @@ def asks_by(servers: Servers, client: stock.Client, line: str) -> str:
 
 
 def goes_on(servers: Servers, client: stock.Client, what: str, dsn: str) -> None:
-    """Check that the client, after one error at most, does jobs in the foreground and queues them at what is left."""
+    """Check that the client, after an error or two, does jobs in the foreground and queues them at what is left."""
     (left,) = [server for server in servers.values() if server.process.poll() is None]
     runner = Runner(left, b"reverse")
     runner.start()
     try:
         _, errors, seconds = client.until_ok("do two")
         print(f"\n{what}: errors {errors}, {seconds:.2f} s")
-        assert len(errors) <= 1, errors
-        client.ask("bg three")
-        assert client.answer().startswith("ok "), what
+        assert len(errors) <= MOST_ERRORS, errors
+        _, errors, _ = client.until_ok("bg three")
+        assert len(errors) <= MOST_ERRORS, errors
         wait_for(lambda: query(dsn, "select count(*) from postgear.job") == [(0,)], "an empty queue")
     finally:
         runner.stop()
@@ -126,7 +128,7 @@ def test_a_client_between_two_jobs_moves_to_the_next_server(
     for runner in runners:
         runner.stop()
     print(f"\n{language}, {what}: errors {errors}, {seconds:.2f} s")
-    assert len(errors) <= 1, errors
+    assert len(errors) <= MOST_ERRORS, errors
     goes_on(servers, client, language, dsn)
 
 

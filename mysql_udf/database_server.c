@@ -4,7 +4,8 @@
 #include <stddef.h>
 
 enum {
-    ER_UNKNOWN_ERROR = 1105, /* SQLSTATE HY000, in both servers */
+    ER_UNKNOWN_ERROR = 1105,     /* SQLSTATE HY000, in both servers */
+    ER_QUERY_INTERRUPTED = 1317, /* 70100 */
     MARIADB_ME_NOTE = 1024,  /* my_sys.h */
     MARIADB_ME_WARNING = 2048,
     MYSQL_SL_NOTE = 0, /* Sql_condition::enum_severity_level */
@@ -73,13 +74,23 @@ bool database_warn(const char *text)
     return add_condition(MARIADB_ME_WARNING, MYSQL_SL_WARNING, text);
 }
 
-bool database_raise(const char *text)
+static bool raise_error(unsigned error, const char *text)
 {
     if (mysql_printf_error != NULL)
-        mysql_printf_error(ER_UNKNOWN_ERROR, "%s", 0, text);
+        mysql_printf_error(error, "%s", 0, text);
     else if (mariadb_printf_error != NULL)
-        mariadb_printf_error(ER_UNKNOWN_ERROR, "%s", 0, text);
+        mariadb_printf_error(error, "%s", 0, text);
     else
         return false;
     return true;
+}
+
+bool database_raise(const char *text)
+{
+    return raise_error(ER_UNKNOWN_ERROR, text);
+}
+
+bool database_interrupt(void)
+{
+    return raise_error(ER_QUERY_INTERRUPTED, "Query execution was interrupted");
 }

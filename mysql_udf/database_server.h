@@ -15,5 +15,6 @@ bool database_is_killed(void); /* by KILL QUERY, KILL, max_statement_time, max_e
 bool database_note(const char *text);
 bool database_warn(const char *text);
 bool database_raise(const char *text); /* an SQL error: the statement fails */
+bool database_interrupt(void);         /* the error of a killed statement, which the server would not always give */
 
 #endif

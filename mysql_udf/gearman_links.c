@@ -153,6 +153,7 @@ bool gearman_take_from(struct gearman_server *server, const struct gearman_optio
     is_taken = take(server, wait, link, failure);
     wait->deadline = deadline;
     if (is_taken) {
+        failure->error = GEARMAN_OK;
         pthread_mutex_lock(&server->lock);
         server->retry_at = 0;
         pthread_mutex_unlock(&server->lock);

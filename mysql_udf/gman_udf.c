@@ -168,7 +168,6 @@ static bool run_job(const struct gearman_job *job, const struct gearman_options 
         gearman_servers_free(servers);
         return false;
     }
-    failure->error = GEARMAN_OK;
     wait.deadline = gearman_earlier(deadline, gearman_now() + options->background_timeout);
     is_done = gearman_submit(link.connection, &wait, job, handle, failure);
     if (!is_done && failure->error == GEARMAN_TIMEOUT)

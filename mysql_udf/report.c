@@ -47,8 +47,10 @@ void report(const char *function, const struct gearman_failure *failure, bool is
 {
     char text[GEARMAN_TEXT_SIZE], message[MESSAGE_SIZE];
     *is_null = 1;
-    if (failure->error == GEARMAN_KILLED)
-        return; /* the server says so itself */
+    if (failure->error == GEARMAN_KILLED) {
+        database_interrupt();
+        return;
+    }
     report_showable(text, sizeof text, (const unsigned char *)failure->text, strlen(failure->text));
     snprintf(message, sizeof message, "%s: %s", function, text);
     if (!is_sql_error)

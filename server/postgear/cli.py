@@ -17,6 +17,7 @@ from postgear import __version__
 from postgear.config import NAME_MAX_BYTES, Config, load, shown_default
 from postgear.config_values import parse_address, token
 from postgear.errors import ConfigError, EmbeddedError, PostgearError, ServerError, StoreRefused, StoreUnavailable
+from postgear.standby import command as standby
 
 DEFAULT_SERVER = "127.0.0.1:4730"
 INTERRUPTED = 130
@@ -134,6 +135,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     cancel.add_argument("handle", metavar="HANDLE", help="what `postgear submit -b` printed")
     cancel.set_defaults(run=_cancel)
+    standby.add_parsers(commands)
     version = commands.add_parser("version", help="print the version")
     version.set_defaults(run=_version)
     return parser

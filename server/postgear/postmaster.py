@@ -77,7 +77,11 @@ class Postmaster:
 
     def programs(self, *wanted: str) -> Path:
         """Return the folder of PostgreSQL's programs, *wanted* among them, of the version that made the cluster."""
-        return find_programs(self.account, self.version(), wanted)
+        return self.find(self.version(), *wanted)
+
+    def find(self, version: str | None, *wanted: str) -> Path:
+        """Return the folder of the programs of major version *version*; None: of the newest."""
+        return find_programs(self.account, version, wanted)
 
     def socket_dir(self) -> Path:
         """Return the private folder for the socket: in the data folder, or under /tmp where that path is too long."""
@@ -163,16 +167,20 @@ class Postmaster:
             command = [str(self.programs() / "pg_ctl"), "stop", "-D", str(self.cluster)]
             self.run([*command, "-m", mode, "-w", "-t", str(STOP_SECONDS)])
 
-    def run(self, command: Sequence[str]) -> str:
-        """Run one of PostgreSQL's programs as its account and return what it said. Raises EmbeddedError with that."""
+    def run(self, command: Sequence[str], environment: Mapping[str, str] | None = None) -> str:
+        """Run one of PostgreSQL's programs as its account and return what it said. Raises EmbeddedError with that.
+
+        environment: what is added to ours; nothing of ours that PostgreSQL knows is passed on.
+        """
         as_root = os.geteuid() == 0
+        own = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_"))}
         result = subprocess.run(
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             cwd="/",
-            env={name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_"))} | {"LC_ALL": "C"},
+            env=own | {"LC_ALL": "C"} | dict(environment or {}),
             user=self.account.pw_uid if as_root else None,
             group=self.account.pw_gid if as_root else None,
             extra_groups=[] if as_root else None,

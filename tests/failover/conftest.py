@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -24,6 +25,25 @@ def primary_template() -> Iterator[Primary]:
     try:
         yield Primary.make(folder)
     finally:
+        remove(folder)
+
+
+@pytest.fixture(scope="session")
+def pair_template(primary_template: Primary) -> Iterator[tuple[Primary, Path]]:
+    """A stopped primary, and the folder of a stopped standby that followed it."""
+    folder = Path(tempfile.mkdtemp(prefix="postgear-test-"))
+    folder.chmod(0o755)
+    a = primary_template.copy(folder / "a")
+    a.start()
+    b = Standby(folder / "b", a.dsn)
+    try:
+        b.start()
+        assert b.stop() == 0
+        a.stop()
+        yield a, b.folder
+    finally:
+        b.clean_up()
+        a.kill()
         remove(folder)
 
 
@@ -54,13 +74,25 @@ class Pair:
 
 
 @pytest.fixture
-def pair(primary_template: Primary, request: pytest.FixtureRequest) -> Iterator[Pair]:
-    """A running primary, and a standby that is not started."""
+def pair(pair_template: tuple[Primary, Path], request: pytest.FixtureRequest) -> Iterator[Pair]:
+    """A running primary, and a standby that is not started, but has been there before."""
+    yield from _pair(pair_template[0], pair_template[1], request)
+
+
+@pytest.fixture
+def new_pair(primary_template: Primary, request: pytest.FixtureRequest) -> Iterator[Pair]:
+    """A running primary, and a standby whose folder does not exist yet."""
+    yield from _pair(primary_template, None, request)
+
+
+def _pair(primary: Primary, standby: Path | None, request: pytest.FixtureRequest) -> Iterator[Pair]:
     folder = Path(tempfile.mkdtemp(prefix="postgear-test-"))
     folder.chmod(0o755)
-    a = primary_template.copy(folder / "a")
+    a = primary.copy(folder / "a")
     network = Network(a.port)
     b = Standby(folder / "b", make_conninfo(a.dsn, port=network.port))
+    if standby is not None:
+        subprocess.run(["cp", "-a", standby, b.folder], check=True)
     made = Pair(folder, a, network, b)
     try:
         a.start()

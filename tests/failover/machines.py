@@ -50,7 +50,17 @@ class Primary:
         cluster.mkdir(mode=0o700)
         postmaster.own(cluster)
         programs = postmaster.find(None)
-        options = ["-U", "postgres", "-E", "UTF8", "--locale=C", "--auth-local=trust", "--auth-host=trust", "--no-sync"]
+        options = [
+            "-U",
+            "postgres",
+            "-E",
+            "UTF8",
+            "--locale=C",
+            "--auth-local=trust",
+            "--auth-host=trust",
+            "--no-sync",
+            "--wal-segsize=1",
+        ]
         postmaster.run([str(programs / "initdb"), "-D", str(cluster), *options])
         with (cluster / "postgresql.conf").open("a") as conf:
             conf.write("max_wal_senders = 5\nwal_log_hints = on\nshared_buffers = 32MB\nautovacuum_naptime = 10s\n")
@@ -64,9 +74,7 @@ class Primary:
     def copy(self, folder: Path) -> Primary:
         """Make another like it."""
         other = Primary(folder, free_port())
-        other.postmaster.make_data_dir()
-        postgres = other.postmaster.cluster
-        subprocess.run(["cp", "-a", self.postmaster.cluster, postgres], check=True)
+        subprocess.run(["cp", "-a", self.folder, folder], check=True)
         return other
 
     def start(self) -> None:
@@ -120,27 +128,40 @@ class Network:
 
     def __init__(self, port: int) -> None:
         self._to = port
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = int(self._listener.getsockname()[1])
         self._is_cut = False
         self._sockets: list[socket.socket] = []
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._listen(0)
+        self.port = int(self._listener.getsockname()[1])
 
     def cut(self) -> None:
         """Swallow everything from here on."""
         self._is_cut = True
 
+    def refuse(self) -> None:
+        """Swallow everything from here on, and take no new connections."""
+        self.cut()
+        self._close_listener()
+
     def heal(self) -> None:
         """Connections of before are gone, new ones work."""
-        self._is_cut = False
         self._end_all()
+        self._is_cut = False
+        if self._listener.fileno() < 0:
+            self._listen(self.port)
 
     def close(self) -> None:
         """End it."""
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+        self._close_listener()
         self._end_all()
+
+    def _listen(self, port: int) -> None:
+        self._listener = socket.create_server(("127.0.0.1", port))
+        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+
+    def _close_listener(self) -> None:
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # wakes accept(), which a close would not
+        self._listener.close()
 
     def _end_all(self) -> None:
         for each in self._sockets:
@@ -149,10 +170,10 @@ class Network:
             each.close()
         self._sockets.clear()
 
-    def _accept(self) -> None:
+    def _accept(self, listener: socket.socket) -> None:
         while True:
             try:
-                near, _ = self._listener.accept()
+                near, _ = listener.accept()
             except OSError:
                 return
             self._sockets.append(near)

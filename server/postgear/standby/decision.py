@@ -27,7 +27,7 @@ class Verdict(Enum):
     PROMOTE = "primary lost, promoting"
 
 
-class Testimony(Enum):
+class Witnessed(Enum):
     """What a witness says."""
 
     UNREACHABLE = "unreachable"
@@ -64,7 +64,7 @@ class Facts:
     confirmed_at: float
     confirmed_lsn: int
     replayed_lsn: int
-    witnesses: tuple[Testimony, ...]
+    witnesses: tuple[Witnessed, ...]
 
 
 def decide(facts: Facts, rules: Rules) -> Verdict:
@@ -81,14 +81,14 @@ def decide(facts: Facts, rules: Rules) -> Verdict:
         (not 0 <= facts.now - facts.confirmed_at <= rules.trust_seconds, Verdict.STALE),
         (facts.replayed_lsn < facts.confirmed_lsn, Verdict.BEHIND),
         (_is_isolated(facts.witnesses), Verdict.ISOLATED),
-        (Testimony.REACHES_DATABASE in facts.witnesses, Verdict.WITNESSED),
+        (Witnessed.REACHES_DATABASE in facts.witnesses, Verdict.WITNESSED),
         (not rules.auto_promote, Verdict.NOT_ASKED),
     )
     return next((verdict for holds, verdict in checks if holds), Verdict.PROMOTE)
 
 
-def _is_isolated(witnesses: tuple[Testimony, ...]) -> bool:
-    return bool(witnesses) and all(testimony is Testimony.UNREACHABLE for testimony in witnesses)
+def _is_isolated(witnesses: tuple[Witnessed, ...]) -> bool:
+    return bool(witnesses) and all(testimony is Witnessed.UNREACHABLE for testimony in witnesses)
 
 
 class Hearing:

@@ -16,7 +16,7 @@ from typing import Any, Final
 import psycopg
 
 from postgear.connecting import first_line
-from postgear.standby.decision import Testimony
+from postgear.standby.decision import Witnessed
 from postgear.standby.state import boot_seconds
 from postgear.standby.synchrony import Sighting
 
@@ -25,9 +25,6 @@ ANSWER_SECONDS: Final = 1.5
 CONNECT_SECONDS: Final = 2
 WITNESS_SECONDS: Final = 1.0
 """How long a witness may take to answer."""
-TESTIMONY_SECONDS: Final = 2.5
-"""How long what it said counts."""
-
 _ALIVE: Final = re.compile(
     r"too many (?:connections|clients)|connection slots are reserved|authentication failed|no pg_hba\.conf entry"
 )
@@ -194,39 +191,39 @@ class WitnessPath:
         self.address = f"{host}:{port}"
         self._host = host
         self._port = port
-        self._testimony = Testimony.UNREACHABLE
-        self._at = -TESTIMONY_SECONDS
+        self._testimony = Witnessed.UNREACHABLE
+        self._asked_at = float("-inf")
 
-    def testimony(self, now: float) -> Testimony:
-        """Return what it said of late."""
-        return self._testimony if now - self._at <= TESTIMONY_SECONDS else Testimony.UNREACHABLE
+    def testimony(self, since: float) -> Witnessed:
+        """Return what it last said, if it was asked after *since*: what it said of another hour helps nobody."""
+        return self._testimony if self._asked_at > since else Witnessed.UNREACHABLE
 
     async def run(self) -> None:
         """Ask for ever."""
         while True:
             asked_at = boot_seconds()
             self._testimony = await self.ask()
-            self._at = asked_at
+            self._asked_at = asked_at
             await asyncio.sleep(POLL_SECONDS)
 
-    async def ask(self) -> Testimony:
+    async def ask(self) -> Witnessed:
         """Ask once: ``status`` needs the database."""
         try:
             reader, writer = await asyncio.wait_for(asyncio.open_connection(self._host, self._port), WITNESS_SECONDS)
         except (OSError, TimeoutError):
-            return Testimony.UNREACHABLE
+            return Witnessed.UNREACHABLE
         try:
             writer.write(b"status\n")
             async with asyncio.timeout(WITNESS_SECONDS):
                 while line := await reader.readline():
                     if line.startswith(b"ERR"):
-                        return Testimony.REACHABLE
+                        return Witnessed.REACHABLE
                     if line in (b".\n", b".\r\n"):
-                        return Testimony.REACHES_DATABASE
+                        return Witnessed.REACHES_DATABASE
                     if line.count(b"\t") != 3:
-                        return Testimony.REACHABLE  # it does not speak Gearman
-            return Testimony.REACHABLE
+                        return Witnessed.REACHABLE  # it does not speak Gearman
+            return Witnessed.REACHABLE
         except (OSError, TimeoutError, ValueError):
-            return Testimony.REACHABLE
+            return Witnessed.REACHABLE
         finally:
             writer.transport.abort()

@@ -10,7 +10,7 @@ import contextlib
 import logging
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final, NoReturn
@@ -101,6 +101,9 @@ def _prepare(options: Options, replica: Replica) -> State:
         raise StandbyError(f"{options.data_dir} holds the standby {known.name}, not {options.name}: correct --standby-name")
     if not replica.cluster.exists():
         raise StandbyError(f"{options.data_dir} has lost its cluster {replica.cluster}; run `postgear rejoin`")
+    if known.port != replica.port:
+        known = replace(known, port=replica.port)
+        state.save(options.data_dir, known)
     detached = options.data_dir / state.DETACHED
     if detached.exists():
         known = known.unconfirmed()
@@ -229,8 +232,12 @@ class Standby:
             confirmed_at=self._synchrony.confirmed_at,
             confirmed_lsn=self._synchrony.replayed_lsn,
             replayed_lsn=self._here.replayed_lsn,
-            witnesses=tuple(witness.testimony(now) for witness in self._witnesses),
+            witnesses=tuple(witness.testimony(self._since()) for witness in self._witnesses),
         )
+
+    def _since(self) -> float:
+        """Return from when on witnesses count: they must have been asked well into the silence."""
+        return self._hearing.heard_at + self._options.rules.loss_seconds / 2
 
     def _is_detached(self) -> bool:
         return (self._options.data_dir / state.DETACHED).exists()
@@ -274,7 +281,7 @@ class Standby:
         if self._primary.reason:
             fields["reason"] = self._primary.reason
         if self._witnesses:
-            said = (f"{each.address} {each.testimony(now).value}" for each in self._witnesses)
+            said = (f"{each.address} {each.testimony(self._since()).value}" for each in self._witnesses)
             fields["witnesses"] = ", ".join(said)
         level = _LEVELS.get(verdict, logging.ERROR)
         if level == logging.ERROR:

@@ -42,7 +42,7 @@ def pair_template(primary_template: Primary) -> Iterator[tuple[Primary, Path]]:
         a.stop()
         yield a, b.folder
     finally:
-        b.clean_up()
+        b.kill_machine()
         a.kill()
         remove(folder)
 
@@ -102,7 +102,7 @@ def _pair(primary: Primary, standby: Path | None, request: pytest.FixtureRequest
         for server in made.servers:
             request.node.add_report_section("teardown", server.address, server.log())
             server.kill()
-        b.clean_up()
+        b.kill_machine()
         a.thaw()
         a.kill()
         network.close()

@@ -63,7 +63,8 @@ class Primary:
         ]
         postmaster.run([str(programs / "initdb"), "-D", str(cluster), *options])
         with (cluster / "postgresql.conf").open("a") as conf:
-            conf.write("max_wal_senders = 5\nwal_log_hints = on\nshared_buffers = 32MB\nautovacuum_naptime = 10s\n")
+            # A machine here dies by SIGKILL of its processes, which takes no page from the kernel: fsync would only cost time.
+            conf.write("fsync = off\nwal_log_hints = on\nshared_buffers = 32MB\n")
         primary.start()
         with psycopg.connect(primary.dsn, dbname="postgres", autocommit=True) as connection:
             connection.execute("create database postgear")
@@ -77,9 +78,9 @@ class Primary:
         subprocess.run(["cp", "-a", self.folder, folder], check=True)
         return other
 
-    def start(self) -> None:
+    def start(self, **settings: str) -> None:
         """Start it as its administrator would."""
-        self.postmaster.start({"listen_addresses": "127.0.0.1", "port": str(self.port)})
+        self.postmaster.start({"listen_addresses": "127.0.0.1", "port": str(self.port), **settings})
 
     def stop(self) -> None:
         """Stop it as its administrator would."""
@@ -106,7 +107,7 @@ def postgres_pids(cluster: Path) -> list[int]:
     try:
         postmaster = int((cluster / "postmaster.pid").read_text().split()[0])
         children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, IndexError, ValueError):
         return []
     return [postmaster, *map(int, children)]
 
@@ -203,12 +204,12 @@ class Network:
 class Standby:
     """``postgear standby`` with a folder of its own; started by ``start``."""
 
-    def __init__(self, folder: Path, primary: str, *, name: str = NAME) -> None:
+    def __init__(self, folder: Path, primary: str, *, name: str = NAME, postgres_port: int = 0) -> None:
         self.folder = folder
         self.primary = primary
         self.name = name
         self.cluster = folder / "postgres"
-        self.postgres_port = free_port()
+        self.postgres_port = postgres_port or free_port()
         self.host, self.port = "127.0.0.1", free_port()
         self.dsn = make_conninfo("", host="127.0.0.1", port=self.postgres_port, user="postgres", dbname="postgear")
         self._process: subprocess.Popen[bytes] | None = None
@@ -265,19 +266,18 @@ class Standby:
         self._process.kill()
         self._process.wait(SECONDS)
 
+    def kill_machine(self) -> None:
+        """Everything on it dies."""
+        if self._process is not None and self._process.poll() is None:
+            self.kill()
+        with suppress(OSError, ValueError):
+            os.kill(int((self.folder / "serve.pid").read_text()), signal.SIGKILL)
+        kill_postgres(self.cluster)
+
     def run(self, command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a command of the administrator's."""
         words = [str(PROGRAM), command, "--data-dir", str(self.folder), *arguments]
         return subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
-
-    def clean_up(self) -> None:
-        """End everything."""
-        if self._process is not None and self._process.poll() is None:
-            self._process.kill()
-            self._process.wait()
-        with suppress(OSError, ValueError):
-            os.kill(int((self.folder / "serve.pid").read_text()), signal.SIGKILL)
-        kill_postgres(self.cluster)
 
 
 def remove(folder: Path) -> None:

@@ -35,7 +35,8 @@ def rejoin(replica: Replica, dsn: str, name: str, *, fresh: bool = False, cluste
         hba_rules = primary.hba_rules(connection)
         if replica.cluster.exists():
             _check(replica, identity, dsn)
-            replica.stop()
+            # At once: a fast stop would wait for the standby that is no more, and what it has not got is given up anyway.
+            replica.stop("immediate")
         made = setup.first_state(replica, identity, name)
         state.save(replica.data_dir, replace(made, role=Role.UNFINISHED))
         (replica.data_dir / state.DETACHED).unlink(missing_ok=True)

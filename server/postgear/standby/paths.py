@@ -91,6 +91,11 @@ class Question:
         connection.prepare_threshold = None
         return connection
 
+    def cut(self) -> None:
+        """Let a question under way fail at once."""
+        if self._connection is not None and not self._connection.closed:
+            _cut(self._connection.pgconn.socket)
+
     async def close(self) -> None:
         """End the connection."""
         connection, self._connection = self._connection, None
@@ -111,15 +116,21 @@ class PrimaryPath:
         self._question = Question(dsn, _PRIMARY, {"name": name}, f"{name} watch")
         self._heard = heard
         self._saw = saw
+        self._is_stopped = False
         self.is_demoted = False
         self.reason = ""
         """Why it does not answer; empty: it does."""
 
     async def run(self) -> None:
-        """Ask for ever."""
-        while True:
+        """Ask until ``stop``."""
+        while not self._is_stopped:
             await self.ask()
             await asyncio.sleep(POLL_SECONDS)
+
+    def stop(self) -> None:
+        """Let ``run`` end; it must not be cancelled while it asks, for that would wait for the other side."""
+        self._is_stopped = True
+        self._question.cut()
 
     async def ask(self) -> None:
         """Ask once."""
@@ -149,6 +160,7 @@ class ReplicaPath:
     def __init__(self, dsn: str, name: str, heard: Callable[[float], None]) -> None:
         self._question = Question(dsn, _REPLICA, {}, f"{name} watch")
         self._heard = heard
+        self._is_stopped = False
         self._last: tuple[Any, ...] | None = None
         self.is_up = False
         self.is_in_recovery = True
@@ -157,10 +169,15 @@ class ReplicaPath:
         self.reason = ""
 
     async def run(self) -> None:
-        """Ask for ever."""
-        while True:
+        """Ask until ``stop``."""
+        while not self._is_stopped:
             await self.ask()
             await asyncio.sleep(POLL_SECONDS)
+
+    def stop(self) -> None:
+        """Let ``run`` end; it must not be cancelled while it asks, for that would wait for the other side."""
+        self._is_stopped = True
+        self._question.cut()
 
     async def ask(self) -> None:
         """Ask once."""

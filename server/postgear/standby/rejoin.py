@@ -124,5 +124,6 @@ def _rewind(replica: Replica, dsn: str) -> str:
         except EmbeddedError as error:
             return str(error)
     for line in said.splitlines():
-        event(log, logging.INFO, "pg_rewind", said=line)
+        if line.startswith("pg_rewind: "):  # the rest is what the cluster itself logs while it recovers
+            event(log, logging.INFO, "pg_rewind", said=line.removeprefix("pg_rewind: "))
     return ""

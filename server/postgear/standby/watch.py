@@ -37,6 +37,8 @@ CAUGHT_UP_BYTES: Final = 16 * 1024 * 1024
 """With so little missing the standby is made synchronous: the commits under way wait for no more than that."""
 NOT_STREAMING_SECONDS: Final = 10.0
 RESTART_SECONDS: Final = 2.0
+STOP_SECONDS: Final = 0.5
+"""How long the paths may take to end; then they are only sleeping or connecting, and are cancelled."""
 
 _LEVELS: Final = {
     Verdict.HEARD: logging.INFO,
@@ -158,6 +160,7 @@ class Standby:
         self._serving = Serving(options.data_dir, ["--dsn", self._dsn, *listen, *config])
         self._sighting: Sighting | None = None
         self._recorded_at = now
+        self._unwritten = False
         self._streaming_at = now
         self._told: Verdict | str | None = None
         self._remind_at = 0.0
@@ -185,17 +188,24 @@ class Standby:
             if self._state.role is Role.REPLICA:
                 await self._watch(tasks)
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            for path in (self._primary, self._here):
-                await path.close()
+            ending = loop.create_task(self._end_paths(tasks))  # nobody waits for it while the service is away
         if not self._stop.is_set():
             await self._serve()
+        await ending
         await asyncio.to_thread(self._serving.stop)
         await asyncio.to_thread(self._replica.stop)
         event(log, logging.INFO, "stopped")
         return 0
+
+    async def _end_paths(self, tasks: list[asyncio.Task[None]]) -> None:
+        for path in (self._primary, self._here):
+            path.stop()
+        await asyncio.wait(tasks, timeout=STOP_SECONDS)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for path in (self._primary, self._here):
+            await path.close()
 
     # -- as a replica --------------------------------------------------------------------------------------------
 
@@ -255,21 +265,24 @@ class Standby:
     def _record(self, now: float) -> None:
         """Keep what is known of the primary's commits where a crash leaves it."""
         is_confirmed, confirmed_at = self._synchrony.is_confirmed, self._synchrony.confirmed_at
-        if is_confirmed == self._state.is_confirmed and (
-            not is_confirmed or confirmed_at <= self._recorded_at or now - self._recorded_at < RECORD_SECONDS
-        ):
+        is_old = now - self._recorded_at >= RECORD_SECONDS
+        if is_confirmed == self._state.is_confirmed and not (is_old and (is_confirmed or self._unwritten)):
             return
         if is_confirmed != self._state.is_confirmed:
             if is_confirmed:
                 event(log, logging.INFO, "synchronous: the primary's commits wait for this replica", name=self._state.name)
             else:
                 event(log, logging.WARNING, "not synchronous: the primary may commit without this replica", name=self._state.name)
-        if is_confirmed:
-            self._state = self._state.confirmed(confirmed_at, self._synchrony.replayed_lsn)
-        else:
-            self._state = self._state.unconfirmed()
-        state.save(self._options.data_dir, self._state)
+        known = self._state.confirmed(confirmed_at, self._synchrony.replayed_lsn) if is_confirmed else self._state.unconfirmed()
+        self._state = known  # what is true here and now, whether or not it can be written
         self._recorded_at = now
+        try:
+            state.save(self._options.data_dir, known)
+        except StandbyError as error:
+            self._remind("not remembered", now, reason=error)
+            self._unwritten = True
+        else:
+            self._unwritten = False
 
     def _tell(self, verdict: Verdict, now: float) -> None:
         if verdict is Verdict.HEARD and self._told in (None, Verdict.HEARD, Verdict.SILENT):

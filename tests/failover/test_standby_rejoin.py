@@ -12,6 +12,8 @@ from tests.failover.conftest import Pair
 from tests.failover.machines import PROGRAM, Standby
 from tests.server.load import query, stored
 
+pytestmark = pytest.mark.timeout(120)  # two fail-overs, or copies of everything, on a busy machine
+
 Rejoiner = Callable[[Pair], Standby]
 
 

@@ -266,7 +266,8 @@ class Standby:
         """Keep what is known of the primary's commits where a crash leaves it."""
         is_confirmed, confirmed_at = self._synchrony.is_confirmed, self._synchrony.confirmed_at
         is_old = now - self._recorded_at >= RECORD_SECONDS
-        if is_confirmed == self._state.is_confirmed and not (is_old and (is_confirmed or self._unwritten)):
+        is_newer = is_confirmed and confirmed_at > self._state.confirmed_at
+        if is_confirmed == self._state.is_confirmed and not (is_old and (is_newer or self._unwritten)):
             return
         if is_confirmed != self._state.is_confirmed:
             if is_confirmed:

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from .application.enqueue import enqueue, enqueue_async, enqueue_many, enqueue_many_async
+    from .client.admin_client import AdminClient, AsyncAdminClient
+    from .client.client import AsyncClient, Client
+    from .client.task_set import AsyncTaskSet, Task, TaskSet
     from .functions import Function, Handler
     from .newjob import NewJob
     from .worker.core import AsyncWorker
@@ -15,11 +18,18 @@ if TYPE_CHECKING:
     from .worker.runner import Worker
 
 __all__ = [
+    "AdminClient",
+    "AsyncAdminClient",
+    "AsyncClient",
+    "AsyncTaskSet",
     "AsyncWorker",
+    "Client",
     "Function",
     "Handler",
     "Job",
     "NewJob",
+    "Task",
+    "TaskSet",
     "Worker",
     "enqueue",
     "enqueue_async",
@@ -29,11 +39,18 @@ __all__ = [
 __version__ = "0.1.0"
 
 _MODULES: Final = {
+    "AdminClient": "postgear.client.admin_client",
+    "AsyncAdminClient": "postgear.client.admin_client",
+    "AsyncClient": "postgear.client.client",
+    "AsyncTaskSet": "postgear.client.task_set",
     "AsyncWorker": "postgear.worker.core",
+    "Client": "postgear.client.client",
     "Function": "postgear.functions",
     "Handler": "postgear.functions",
     "Job": "postgear.worker.job",
     "NewJob": "postgear.newjob",
+    "Task": "postgear.client.task_set",
+    "TaskSet": "postgear.client.task_set",
     "Worker": "postgear.worker.runner",
     "enqueue": "postgear.application.enqueue",
     "enqueue_async": "postgear.application.enqueue",

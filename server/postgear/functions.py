@@ -56,7 +56,9 @@ class Function(Generic[P, R]):
         try:
             return read(data)
         except ValueError as error:  # msgspec's, pydantic's and Unicode's errors are of this kind
-            raise PayloadError(f"function {self.name}: the {what} cannot be decoded: {error}") from error
+            wrong = PayloadError(f"the {what} cannot be decoded: {error}")
+            wrong.fill(function=self.name)
+            raise wrong from error
 
 
 class Handler(Function[P, R], Generic[P, R, S, T]):

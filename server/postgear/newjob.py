@@ -54,7 +54,7 @@ def encode_job(job: NewJob | tuple[Any, ...]) -> EncodedJob:
     return EncodedJob(
         encode_function(function),
         encode_payload(payload),
-        b"" if unique is None else _name("a unique", unique, 0, _UNIQUE_BYTES),
+        b"" if unique is None else encode_unique(unique),
         PRIORITIES[priority],
         None if run_at is None else _epoch(run_at),
     )
@@ -63,6 +63,11 @@ def encode_job(job: NewJob | tuple[Any, ...]) -> EncodedJob:
 def encode_function(function: str | bytes | Function[Any, Any]) -> bytes:
     """Return a function's name as it travels. Raises InvalidJob."""
     return _name("a function", function.name if isinstance(function, Function) else function, 1, _FUNCTION_BYTES)
+
+
+def encode_unique(unique: str | bytes) -> bytes:
+    """Return a unique as it travels. Raises InvalidJob."""
+    return _name("a unique", unique, 0, _UNIQUE_BYTES)
 
 
 def encode_payload(payload: object) -> bytes:

@@ -167,7 +167,7 @@ def test_one_function_may_have_its_own_servers(session: Connection, server: Serv
     assert worker.workloads == [b"sent"]
     assert (b"elsewhere", 1, b"k", b"local", True) in jobs(session)
     session.execute("select gman_servers_set('127.0.0.1:1', 'echo')")
-    with pytest.raises(errors.SqlclientUnableToEstablishSqlconnection, match=r"127\.0\.0\.1:1 cannot be reached"):
+    with pytest.raises(errors.SqlclientUnableToEstablishSqlconnection, match=r"127\.0\.0\.1:1: cannot be reached"):
         session.execute("select gman_do_background('echo', 'x')")
     session.execute("select gman_servers_set(null, 'echo')")
     session.execute("select gman_do_background('echo', 'x')")
@@ -183,8 +183,8 @@ def test_an_error_names_every_server_tried(session: Connection) -> None:
     session.execute("select gman_servers_set('127.0.0.1:1,[::1]:2')")
     with pytest.raises(errors.SqlclientUnableToEstablishSqlconnection) as caught:
         session.execute("select gman_do('echo', 'x')")
-    assert "server 127.0.0.1:1 cannot be reached" in str(caught.value)
-    assert "server [::1]:2 cannot be reached" in str(caught.value)
+    assert "server 127.0.0.1:1: cannot be reached" in str(caught.value)
+    assert "server [::1]:2: cannot be reached" in str(caught.value)
 
 
 def test_a_server_that_accepts_and_is_silent_is_given_up(

@@ -10,8 +10,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from postgear import schema
-from postgear.client.blocking import Connection as Client
+from postgear import AdminClient, schema
 from tests.extension.asking import Connection, claim, create_trigger, rows, start_server, value, workloads
 from tests.server_process import ServerProcess
 
@@ -127,8 +126,8 @@ def test_a_server_runs_as_a_worker(
     session: Connection, new_role: Callable[..., str], dsn: str, start_server: Callable[..., ServerProcess]
 ) -> None:
     server = start_server(dsn=make_conninfo(dsn, user=new_role("postgear_worker")))
-    with Client((server.host, server.port)) as client:
-        assert "." not in list(client.admin("maxqueue f 7"))
+    with AdminClient(server.address) as admin:
+        admin.set_limits("f", 7)
     assert value(session, "select max_normal from postgear.function where name = 'f'") == 7
     server.stop()
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Final, Literal, Self, TypeVar, cast
 
-from postgear.client.links import Address, parse_servers
+from postgear.client.calls import Address, parse_servers
 from postgear.errors import ConfigError, InvalidJob
 from postgear.functions import Decorator, Handler
 from postgear.newjob import encode_function

@@ -13,7 +13,7 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, cast
 
-from postgear.client.links import Address
+from postgear.client.calls import Address
 from postgear.errors import ConfigError, ProtocolError
 from postgear.wire.connection import PacketReader
 from postgear.wire.packet import RESPONSE_MAGIC, PacketType

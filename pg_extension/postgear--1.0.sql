@@ -4,7 +4,7 @@
 create or replace function gman_runtime() returns boolean
 language plpython3u
 as $runtime$
-# Internal: load the Gearman client into this session, as GD["gman 3f9315ab6ef4"].
+# Internal: load the Gearman client into this session, as GD["gman 909d4c65e0c9"].
 #
 # Its modules are those of the Python package postgear, written here by build.py; they get a package name of their own,
 # so that they meet no postgear installed for this Python. PL/Python puts a tab before each line, also in literals.
@@ -534,9 +534,10 @@ class PacketReader:
 An operation yields bytes to send (perhaps none) and is then sent the next message of the same connection, as
 ``PacketReader.feed`` returns it; None instead says that nothing has come and that there may be more to send. A ServerError
 thrown in instead of a message says that the connection is lost, that there is none, or (ServerTimeout) that time is up.
-Its return value is the answer. ``jobs.do_many`` and ``submit_many`` yield more than bytes, and then want None:
+Its return value is the answer. ``jobs.do_many`` and ``submit_many`` yield more than bytes, and then want None unless it is said otherwise:
 
 - ``CLOSE``: the connection is of no more use; the next bytes go over another one.
+- ``WHERE``: the answer is the server that is connected, or was last, as text.
 - ``Pause``: wait before what comes next.
 - anything else is for the caller.
 
@@ -561,6 +562,7 @@ NORMAL: Final = 1
 LOW: Final = 2
 
 CLOSE: Final = object()
+WHERE: Final = object()
 CHUNK_JOBS: Final = 5_000
 CHUNK_BYTES: Final = 1 << 20
 """What ``submit_many`` sends at a time, whichever is less; the next chunk goes when half of it is acknowledged."""
@@ -662,6 +664,8 @@ def submit_many(jobs: Iterable[Submission]) -> Generator[Any, Any, list[str]]:
             if kind != PacketType.ERROR:
                 raise unexpected(kind, arguments)
         except ServerError as caught:
+            if not isinstance(caught, ServerUnreachable):
+                caught.fill((yield WHERE))
             for position, function in unacknowledged:
                 errors[position] = error_for(caught, shown(function))
             unacknowledged.clear()
@@ -674,7 +678,7 @@ def submit_many(jobs: Iterable[Submission]) -> Generator[Any, Any, list[str]]:
         else:
             position, function = unacknowledged.popleft()
             error = errors[position] = refusal(arguments)
-            error.fill(function=shown(function))
+            error.fill((yield WHERE), shown(function))
     if errors:
         raise NotAllSubmitted(handles, errors)
     return handles  # type: ignore[return-value]
@@ -713,8 +717,10 @@ def admin_command(line: bytes) -> Generator[bytes, Message, list[str]]:
         if first.startswith("ERR UNKNOWN_JOB"):
             handle = line.split(b" ")[-1].decode("utf-8", "backslashreplace")
             raise UnknownJob(f"there is no job {handle}: it has ended, or never was")
-        code, _, text = first[3:].strip().partition(" ")
-        raise ServerRefused(code, text.replace("+", " "))
+        said = first[3:].strip().replace("+", " ")
+        code, _, text = said.partition(" ")
+        # "ERR UNKNOWN_COMMAND Unknown+server+command", but also "ERR function not found".
+        raise ServerRefused(code, text) if code.isupper() else ServerRefused("ERR", said)
     if not many:
         return [first]
     lines = []
@@ -1116,7 +1122,7 @@ from ..errors import (
 from ..wire.connection import Message, PacketReader
 from ..wire.packet import RESPONSE_MAGIC
 from .jobs import RESULT_MAX_BYTES, JobEvent
-from .operations import CLOSE, Pause, echo, want_exceptions
+from .operations import CLOSE, WHERE, Pause, echo, want_exceptions
 
 DEFAULT_PORT: Final = 4730
 CONNECT_SECONDS: Final = 3.0
@@ -1261,7 +1267,7 @@ class Call(Generic[T]):
     """One operation at one of *addresses*, or where it goes on after a server was lost, at several.
 
     deadline: monotonic seconds, ``math.inf`` for none; after it the operation is told ServerTimeout. *server* is the one that
-    is connected, for messages. patience: seconds that a server may be silent; told as ServerTimeout, too.
+    is connected, or was last, for messages. patience: seconds that a server may be silent; told as ServerTimeout, too.
     """
 
     def __init__(
@@ -1328,6 +1334,9 @@ class Call(Generic[T]):
                     else:
                         step = operation.send(message)
                     continue
+                if step is WHERE:
+                    step = operation.send(self.server)
+                    continue
                 if step is CLOSE:
                     self._drop(is_failed=True)
                 elif type(step) is Pause:
@@ -1347,7 +1356,8 @@ class Call(Generic[T]):
             finished = True
             raise
         except ServerError as error:
-            error.fill(self.server)
+            if not isinstance(error, ServerUnreachable):
+                error.fill(self.server)
             raise
         finally:
             operation.close()
@@ -1377,7 +1387,7 @@ class Call(Generic[T]):
 
     def _before_caller(self, told: Any) -> None:
         """Complete what is for the caller, and let nobody wait for what is written while the caller takes its time."""
-        if type(told) is not JobEvent and told.error is not None:
+        if type(told) is not JobEvent and told.error is not None and not isinstance(told.error, ServerUnreachable):
             told.error.fill(self.server)
         channel = self._channel
         if channel is not None and channel._output:
@@ -1387,7 +1397,6 @@ class Call(Generic[T]):
 
     def _drop(self, *, is_failed: bool) -> None:
         channel, self._channel = self._channel, None
-        self.server = ""
         if channel is not None:
             channel.close()
             if is_failed:
@@ -2034,7 +2043,7 @@ class Backend:
 '''),
 ]
 
-ROOT = "gman 3f9315ab6ef4".replace(" ", "_")
+ROOT = "gman 909d4c65e0c9".replace(" ", "_")
 for name, is_package, source in MODULES:
     module = types.ModuleType((ROOT + "." + name).rstrip("."))
     module.__package__ = module.__name__ if is_package else module.__name__.rpartition(".")[0]
@@ -2042,7 +2051,7 @@ for name, is_package, source in MODULES:
         module.__path__ = []
     sys.modules[module.__name__] = module
     exec(compile(source.replace("\n\t", "\n"), "<postgear " + name + ">", "exec"), module.__dict__)
-GD["gman 3f9315ab6ef4"] = sys.modules[ROOT + ".client.backend"].Backend(plpy)
+GD["gman 909d4c65e0c9"] = sys.modules[ROOT + ".client.backend"].Backend(plpy)
 return True
 $runtime$;
 comment on function gman_runtime() is 'postgear: internal, loads the Gearman client into the session';
@@ -2058,7 +2067,7 @@ language plpython3u
 volatile
 as $$
 # Internal: run a job and return its result. Called by: gman_do and its kin.
-gman = GD.get("gman 3f9315ab6ef4") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 3f9315ab6ef4"]
+gman = GD.get("gman 909d4c65e0c9") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 909d4c65e0c9"]
 return gman.wait(function_name, workload, unique_key, priority, timeout)
 $$;
 comment on function gman_wait(bytea, bytea, bytea, smallint, double precision)
@@ -2072,7 +2081,7 @@ volatile
 as $$
 # Internal: submit a background job to the servers set; to the local queue where only another function has servers.
 # Called by: gman_do_background and its kin.
-gman = GD.get("gman 3f9315ab6ef4") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 3f9315ab6ef4"]
+gman = GD.get("gman 909d4c65e0c9") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 909d4c65e0c9"]
 return gman.send(function_name, workload, unique_key, priority, run_at)
 $$;
 comment on function gman_send(bytea, bytea, bytea, smallint, timestamptz)
@@ -2086,7 +2095,7 @@ volatile
 rows 100
 as $$
 # Internal: run a job for each workload, yield each one's end. Called by: gman_do_many.
-gman = GD.get("gman 3f9315ab6ef4") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 3f9315ab6ef4"]
+gman = GD.get("gman 909d4c65e0c9") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 909d4c65e0c9"]
 return gman.wait_many(function_name, workloads, unique_keys, in_flight, timeout)
 $$;
 comment on function gman_wait_many(bytea, bytea[], bytea[], integer, double precision)
@@ -2099,7 +2108,7 @@ language plpython3u
 volatile
 as $$
 # Internal: remember a job for a sum. Called by: gman_sum_add.
-gman = GD.get("gman 3f9315ab6ef4") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 3f9315ab6ef4"]
+gman = GD.get("gman 909d4c65e0c9") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 909d4c65e0c9"]
 return gman.sum_add(state, function_name, workload, unique_key)
 $$;
 comment on function gman_sum_queue(bigint, bytea, bytea, bytea) is 'postgear: internal, a row of gman_sum';
@@ -2109,7 +2118,7 @@ language plpython3u
 volatile
 as $$
 # Internal: run the jobs of a sum and add up their results. Called by: gman_sum.
-gman = GD.get("gman 3f9315ab6ef4") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 3f9315ab6ef4"]
+gman = GD.get("gman 909d4c65e0c9") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 909d4c65e0c9"]
 return gman.sum_end(state)
 $$;
 comment on function gman_sum_end(bigint) is 'postgear: internal, the end of gman_sum';
@@ -2120,7 +2129,7 @@ language plpython3u
 volatile
 as $$
 # Internal: connect to each server. Called by: gman_servers_check.
-gman = GD.get("gman 3f9315ab6ef4") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 3f9315ab6ef4"]
+gman = GD.get("gman 909d4c65e0c9") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 909d4c65e0c9"]
 return gman.check()
 $$;
 comment on function gman_check() is 'postgear: internal, connects to each server for gman_servers_check';
@@ -2131,7 +2140,7 @@ language plpython3u
 volatile
 as $$
 # Internal: ask the servers set for a job. Called by: gman_status.
-gman = GD.get("gman 3f9315ab6ef4") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 3f9315ab6ef4"]
+gman = GD.get("gman 909d4c65e0c9") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 909d4c65e0c9"]
 return [gman.status(handle)]
 $$;
 comment on function gman_ask_status(text) is 'postgear: internal, asks a Gearman server for gman_status';
@@ -2141,7 +2150,7 @@ language plpython3u
 volatile
 as $$
 # Internal: tell the servers set to cancel a job. Called by: gman_cancel.
-gman = GD.get("gman 3f9315ab6ef4") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 3f9315ab6ef4"]
+gman = GD.get("gman 909d4c65e0c9") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 909d4c65e0c9"]
 return gman.cancel(handle)
 $$;
 comment on function gman_ask_cancel(text) is 'postgear: internal, tells a Gearman server for gman_cancel';
@@ -2151,7 +2160,7 @@ language plpython3u
 volatile
 as $$
 # Internal: return a list of servers in one form, or raise 22023. Called by: gman_servers_set.
-gman = GD.get("gman 3f9315ab6ef4") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 3f9315ab6ef4"]
+gman = GD.get("gman 909d4c65e0c9") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 909d4c65e0c9"]
 return gman.normalize_servers(servers)
 $$;
 comment on function gman_normalize_servers(text) is 'postgear: internal, reads the list of gman_servers_set';

@@ -59,7 +59,7 @@ begin
     grant select on postgear.queue, postgear.alembic_version to postgear_worker;
     grant usage on sequence postgear.lease_seq to postgear_worker;
 
-    grant select on postgear.jobs, postgear.triggers to postgear_admin;
+    grant select on postgear.jobs, postgear.workers, postgear.triggers to postgear_admin;
     grant select, insert, update, delete on postgear.trigger to postgear_admin;
     grant usage, create on schema postgear_trigger to postgear_admin;
 end

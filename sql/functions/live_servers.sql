@@ -21,6 +21,6 @@ left join pg_locks on locktype = 'advisory' and objsubid = 2
     and database = (select oid from pg_database where datname = current_database())
     and classid = postgear.lease_lock_class()::oid and objid = (lease % 2147483647)::integer::oid
 left join pg_stat_activity on pg_stat_activity.pid = pg_locks.pid
-where renewed_at > clock_timestamp() - make_interval(secs => least(lease_seconds, 5))
+where kind = 'server' and renewed_at > clock_timestamp() - make_interval(secs => least(lease_seconds, 5))
 order by lease
 $$;

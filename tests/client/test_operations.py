@@ -9,7 +9,7 @@ import pytest
 
 from postgear.client import jobs, operations
 from postgear.client.jobs import JobEnded, JobEvent, JobRetried
-from postgear.client.operations import CLOSE, HIGH, LOW, Pause, Status, Submission
+from postgear.client.operations import CLOSE, HIGH, LOW, WHERE, Pause, Status, Submission
 from postgear.errors import (
     JobFailed,
     NotAllSubmitted,
@@ -296,8 +296,10 @@ def test_submit_many_knows_what_was_refused_lost_and_not_sent(monkeypatch: pytes
     operation = operations.submit_many([Submission(b"f", b"%d" % number) for number in range(7)])
     assert next(operation) == background(b"0") + background(b"1")
     assert operation.send(created(b"h0")) == background(b"2") + background(b"3")
-    assert operation.send((PacketType.ERROR, (b"QUEUE_ERROR", b"full"))) == b""
-    assert operation.throw(ServerError("gone")) is CLOSE
+    assert operation.send((PacketType.ERROR, (b"QUEUE_ERROR", b"full"))) is WHERE
+    assert operation.send("server:1") == b""
+    assert operation.throw(ServerError("gone")) is WHERE
+    assert operation.send("server:1") is CLOSE
     assert next(operation) == background(b"4") + background(b"5")
     with pytest.raises(NotAllSubmitted) as caught:
         operation.throw(ServerUnreachable("nobody"))

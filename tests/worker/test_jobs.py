@@ -148,6 +148,20 @@ def test_a_job_is_failed_by_its_handlers_word(make_worker: MakeWorker, client: C
         assert client.do(name) == Packet("WORK_EXCEPTION", b"no")  # nothing else came in between
 
 
+def test_without_exceptions_a_failure_is_only_that(make_worker: MakeWorker, client: Client, name: str) -> None:
+    worker = make_worker(exceptions=False)
+
+    @worker.function(name)
+    def fail(payload: bytes, job: Job) -> None:
+        if payload:
+            job.exception("no")
+        raise ValueError("no")
+
+    with running(worker):
+        assert client.do(name) == Packet("WORK_FAIL", b"")
+        assert client.do(name, b"x") == Packet("WORK_FAIL", b"")
+
+
 def test_a_payload_that_cannot_be_decoded_fails_its_job_at_once(make_worker: MakeWorker, client: Client, name: str) -> None:
     worker = make_worker()
     calls = []
@@ -160,7 +174,8 @@ def test_a_payload_that_cannot_be_decoded_fails_its_job_at_once(make_worker: Mak
         handle = client.start(name, b'{"id":"x"}')
         ((kind, said),) = client.end(handle)
     assert kind == "WORK_EXCEPTION"
-    assert said.startswith(f"PayloadError: job {handle.decode()}: function {name}: the payload cannot be decoded: ".encode())
+    assert said.startswith(f"PayloadError: job {handle.decode()}: the payload cannot be decoded: ".encode())
+    assert said.endswith(f"(function {name})".encode())
     assert calls == []
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+import select
 import socket
 import time
 from collections.abc import Generator, Sequence
@@ -169,7 +170,12 @@ class AsyncLink(Channel, asyncio.Protocol):
     def is_quiet(self) -> bool:
         """Be Channel.is_quiet."""
         # Not of another loop, as of an earlier asyncio.run().
-        return self._end is None and not self.messages and asyncio.get_running_loop() is self._loop
+        if self._end is not None or self.messages or self._transport is None or asyncio.get_running_loop() is not self._loop:
+            return False
+        # Its end may have come since the loop last looked.
+        poll = select.poll()
+        poll.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return not poll.poll(0)
 
     def flush(self) -> None:
         """Be Channel.flush."""

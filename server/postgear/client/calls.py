@@ -36,7 +36,7 @@ from ..errors import (
 from ..wire.connection import Message, PacketReader
 from ..wire.packet import RESPONSE_MAGIC
 from .jobs import RESULT_MAX_BYTES, JobEvent
-from .operations import CLOSE, Pause, echo, want_exceptions
+from .operations import CLOSE, WHERE, Pause, echo, want_exceptions
 
 DEFAULT_PORT: Final = 4730
 CONNECT_SECONDS: Final = 3.0
@@ -181,7 +181,7 @@ class Call(Generic[T]):
     """One operation at one of *addresses*, or where it goes on after a server was lost, at several.
 
     deadline: monotonic seconds, ``math.inf`` for none; after it the operation is told ServerTimeout. *server* is the one that
-    is connected, for messages. patience: seconds that a server may be silent; told as ServerTimeout, too.
+    is connected, or was last, for messages. patience: seconds that a server may be silent; told as ServerTimeout, too.
     """
 
     def __init__(
@@ -248,6 +248,9 @@ class Call(Generic[T]):
                     else:
                         step = operation.send(message)
                     continue
+                if step is WHERE:
+                    step = operation.send(self.server)
+                    continue
                 if step is CLOSE:
                     self._drop(is_failed=True)
                 elif type(step) is Pause:
@@ -267,7 +270,8 @@ class Call(Generic[T]):
             finished = True
             raise
         except ServerError as error:
-            error.fill(self.server)
+            if not isinstance(error, ServerUnreachable):
+                error.fill(self.server)
             raise
         finally:
             operation.close()
@@ -297,7 +301,7 @@ class Call(Generic[T]):
 
     def _before_caller(self, told: Any) -> None:
         """Complete what is for the caller, and let nobody wait for what is written while the caller takes its time."""
-        if type(told) is not JobEvent and told.error is not None:
+        if type(told) is not JobEvent and told.error is not None and not isinstance(told.error, ServerUnreachable):
             told.error.fill(self.server)
         channel = self._channel
         if channel is not None and channel._output:
@@ -307,7 +311,6 @@ class Call(Generic[T]):
 
     def _drop(self, *, is_failed: bool) -> None:
         channel, self._channel = self._channel, None
-        self.server = ""
         if channel is not None:
             channel.close()
             if is_failed:

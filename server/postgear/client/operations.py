@@ -3,9 +3,10 @@
 An operation yields bytes to send (perhaps none) and is then sent the next message of the same connection, as
 ``PacketReader.feed`` returns it; None instead says that nothing has come and that there may be more to send. A ServerError
 thrown in instead of a message says that the connection is lost, that there is none, or (ServerTimeout) that time is up.
-Its return value is the answer. ``jobs.do_many`` and ``submit_many`` yield more than bytes, and then want None:
+Its return value is the answer. ``jobs.do_many`` and ``submit_many`` yield more than bytes, and then want None unless it is said otherwise:
 
 - ``CLOSE``: the connection is of no more use; the next bytes go over another one.
+- ``WHERE``: the answer is the server that is connected, or was last, as text.
 - ``Pause``: wait before what comes next.
 - anything else is for the caller.
 
@@ -30,6 +31,7 @@ NORMAL: Final = 1
 LOW: Final = 2
 
 CLOSE: Final = object()
+WHERE: Final = object()
 CHUNK_JOBS: Final = 5_000
 CHUNK_BYTES: Final = 1 << 20
 """What ``submit_many`` sends at a time, whichever is less; the next chunk goes when half of it is acknowledged."""
@@ -131,6 +133,8 @@ def submit_many(jobs: Iterable[Submission]) -> Generator[Any, Any, list[str]]:
             if kind != PacketType.ERROR:
                 raise unexpected(kind, arguments)
         except ServerError as caught:
+            if not isinstance(caught, ServerUnreachable):
+                caught.fill((yield WHERE))
             for position, function in unacknowledged:
                 errors[position] = error_for(caught, shown(function))
             unacknowledged.clear()
@@ -143,7 +147,7 @@ def submit_many(jobs: Iterable[Submission]) -> Generator[Any, Any, list[str]]:
         else:
             position, function = unacknowledged.popleft()
             error = errors[position] = refusal(arguments)
-            error.fill(function=shown(function))
+            error.fill((yield WHERE), shown(function))
     if errors:
         raise NotAllSubmitted(handles, errors)
     return handles  # type: ignore[return-value]
@@ -182,8 +186,10 @@ def admin_command(line: bytes) -> Generator[bytes, Message, list[str]]:
         if first.startswith("ERR UNKNOWN_JOB"):
             handle = line.split(b" ")[-1].decode("utf-8", "backslashreplace")
             raise UnknownJob(f"there is no job {handle}: it has ended, or never was")
-        code, _, text = first[3:].strip().partition(" ")
-        raise ServerRefused(code, text.replace("+", " "))
+        said = first[3:].strip().replace("+", " ")
+        code, _, text = said.partition(" ")
+        # "ERR UNKNOWN_COMMAND Unknown+server+command", but also "ERR function not found".
+        raise ServerRefused(code, text) if code.isupper() else ServerRefused("ERR", said)
     if not many:
         return [first]
     lines = []

@@ -39,7 +39,8 @@ class WorkerCore:
     database. Neither: 127.0.0.1:4730. concurrency: how many jobs run at a time. client_id: how servers show this worker; by
     default host and process. drain_seconds: how long running jobs may take to end after ``stop``; what takes longer goes back to
     the queue. keepalive_seconds: how long a server may be silent before it is asked whether it is there; after three times that
-    without an answer it is left. Raises ConfigError.
+    without an answer it is left. exceptions: whether clients are told why a job failed (WORK_EXCEPTION) or only that it did
+    (WORK_FAIL). Raises ConfigError.
     """
 
     def __init__(
@@ -51,27 +52,62 @@ class WorkerCore:
         client_id: str | None = None,
         drain_seconds: float = 30.0,
         keepalive_seconds: float = KEEPALIVE_SECONDS,
+        exceptions: bool = True,
     ) -> None:
-        if concurrency < 1:
-            raise ConfigError(f"concurrency {concurrency} given, must be 1 or more")
-        if client_id is not None and (not client_id or len(client_id.encode()) > 127 or set(client_id) & set("\0\n\r")):
-            raise ConfigError(f"client_id has 1 to 127 bytes in one line, {client_id!r} given")
-        if keepalive_seconds <= 0:
-            raise ConfigError(f"keepalive_seconds {keepalive_seconds:g} given, must be above 0")
-        if drain_seconds < 0:
-            raise ConfigError(f"drain_seconds {drain_seconds:g} given, must be 0 or more")
-        self.servers: Final = _addresses(servers if servers is not None or dsn is not None else DEFAULT_SERVERS)
-        self.dsn: Final = dsn
-        self.concurrency: Final = concurrency
-        self.client_id: Final = client_id
-        self.drain_seconds: Final = drain_seconds
-        self.keepalive_seconds: Final = keepalive_seconds
+        self.servers: tuple[Address, ...] = ()
+        self.dsn: str | None = None
+        self.concurrency = 1
+        self.client_id: str | None = None
+        self.drain_seconds = 30.0
+        self.keepalive_seconds = KEEPALIVE_SECONDS
+        self.exceptions: Final = exceptions
         self._handlers: Handlers = {}
         self._hooks = NO_HOOKS
         self._lock = threading.Lock()  # for what other threads may change
         self._run: _Run | None = None
         self._stop_wanted: float | None = None  # before the run has begun: after how many seconds
         self._done_before = self._failed_before = 0  # by earlier runs
+
+        self.configure(
+            servers=servers if servers is not None or dsn is not None else DEFAULT_SERVERS,
+            dsn=dsn,
+            concurrency=concurrency,
+            client_id=client_id,
+            drain_seconds=drain_seconds,
+            keepalive_seconds=keepalive_seconds,
+        )
+
+    def configure(
+        self,
+        *,
+        servers: str | Sequence[str] | None = None,
+        dsn: str | None = None,
+        concurrency: int | None = None,
+        client_id: str | None = None,
+        drain_seconds: float | None = None,
+        keepalive_seconds: float | None = None,
+    ) -> None:
+        """Replace what the worker was made with, for its next run; None leaves a value as it is.
+
+        Where *servers* or *dsn* is given, jobs are taken from these alone. Raises ConfigError.
+        """
+        if concurrency is not None and concurrency < 1:
+            raise ConfigError(f"concurrency {concurrency} given, must be 1 or more")
+        if client_id is not None and (not client_id or len(client_id.encode()) > 127 or set(client_id) & set("\0\n\r")):
+            raise ConfigError(f"client_id has 1 to 127 bytes in one line, {client_id!r} given")
+        if drain_seconds is not None and drain_seconds < 0:
+            raise ConfigError(f"drain_seconds {drain_seconds:g} given, must be 0 or more")
+        if keepalive_seconds is not None and keepalive_seconds <= 0:
+            raise ConfigError(f"keepalive_seconds {keepalive_seconds:g} given, must be above 0")
+        if servers is not None or dsn is not None:
+            for handler in self._handlers.values():
+                _check_handler(handler, dsn)
+            self.servers = _addresses(servers)
+            self.dsn = dsn
+        self.concurrency = self.concurrency if concurrency is None else concurrency
+        self.client_id = self.client_id if client_id is None else client_id
+        self.drain_seconds = self.drain_seconds if drain_seconds is None else drain_seconds
+        self.keepalive_seconds = self.keepalive_seconds if keepalive_seconds is None else keepalive_seconds
 
     # -- what it can do ------------------------------------------------------------------------------------------
 
@@ -97,8 +133,7 @@ class WorkerCore:
             encode_function(handler)
         except InvalidJob as error:
             raise ConfigError(f"function {handler.name!r}: {error}") from None
-        if handler.transactional and self.dsn is None:
-            raise ConfigError(f"function {handler.name}: transactional needs a worker with a dsn")
+        _check_handler(handler, self.dsn)
         with self._lock:
             self._handlers = {**self._handlers, handler.name: handler}
             self._changed()
@@ -169,11 +204,19 @@ class WorkerCore:
         """How many jobs run at this moment."""
         return self._run.slots.running_count if self._run is not None else 0
 
-    async def _serve(self, on_ready: Callable[[], None] | None, max_jobs: int | None, max_memory_bytes: int | None) -> StopReason:
+    async def serve(
+        self,
+        *,
+        on_ready: Callable[[], None] | None = None,
+        on_stopping: Callable[[StopReason], None] | None = None,
+        max_jobs: int | None = None,
+        max_memory_bytes: int | None = None,
+    ) -> StopReason:
+        """Be ``AsyncWorker.run`` for whoever has a loop of their own. on_stopping: called when no more jobs are taken."""
         with self._lock:
             if self._run is not None:
                 raise ConfigError("the worker runs already")
-            run = self._run = _Run(self, on_ready, max_jobs, max_memory_bytes)
+            run = self._run = _Run(self, on_ready, on_stopping, max_jobs, max_memory_bytes)
             if self._stop_wanted is not None:
                 run.stop("stopped", self._stop_wanted)
         try:
@@ -186,26 +229,38 @@ class WorkerCore:
 
     def _sources(self, slots: JobSlots) -> list[Source]:
         client_id = self.client_id or f"{socket.gethostname()}-{os.getpid()}"[:127]
-        return [WireSource(address, slots, client_id, self.keepalive_seconds) for address in self.servers]
+        sources: list[Source] = [WireSource(address, slots, client_id, self.keepalive_seconds) for address in self.servers]
+        if self.dsn is not None:
+            from .database_source import DatabaseSource  # workers of servers alone do without psycopg
+
+            sources.append(DatabaseSource(slots, self.dsn, client_id))
+        return sources
 
 
 class _Run:
     """One run of a worker, from its start to its end. Made inside the loop."""
 
     def __init__(
-        self, worker: WorkerCore, on_ready: Callable[[], None] | None, max_jobs: int | None, max_memory_bytes: int | None
+        self,
+        worker: WorkerCore,
+        on_ready: Callable[[], None] | None,
+        on_stopping: Callable[[StopReason], None] | None,
+        max_jobs: int | None,
+        max_memory_bytes: int | None,
     ) -> None:
         if max_jobs is not None and max_jobs < 1:
             raise ConfigError(f"max_jobs {max_jobs} given, must be 1 or more")
         self._loop = asyncio.get_running_loop()
         self._stopping: asyncio.Future[StopReason] = self._loop.create_future()
         self._overdue: asyncio.Future[None] = self._loop.create_future()
+        self._on_stopping = on_stopping
         self._max_memory_bytes = max_memory_bytes
         self._drain_seconds = worker.drain_seconds
         self.slots = JobSlots(
             worker.concurrency,
             worker.handlers,
             worker._hooks,
+            exceptions=worker.exceptions,
             max_jobs=max_jobs,
             on_ready=on_ready or (lambda: None),
             on_enough=lambda: self.stop("max_jobs", worker.drain_seconds),
@@ -233,6 +288,8 @@ class _Run:
             for source in self.slots.sources:
                 source.stop_taking()
             self.slots.drain()
+            if self._on_stopping is not None:
+                self._on_stopping(reason)
         if drain_seconds < math.inf:
             self._loop.call_later(drain_seconds, self._give_up)
 
@@ -308,7 +365,7 @@ class AsyncWorker(WorkerCore):
         Returns why it stopped. on_ready: called when it is connected for the first time and can take jobs. Cancelled, it ends
         at once: running jobs go back to the queue. Raises ConfigError if it runs already.
         """
-        return await self._serve(on_ready, max_jobs, max_memory_bytes)
+        return await self.serve(on_ready=on_ready, max_jobs=max_jobs, max_memory_bytes=max_memory_bytes)
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self.run(), name="postgear worker")
@@ -322,6 +379,11 @@ class AsyncWorker(WorkerCore):
             if not task.done():
                 self.stop()
             await task
+
+
+def _check_handler(handler: AnyHandler, dsn: str | None) -> None:
+    if handler.transactional and dsn is None:
+        raise ConfigError(f"function {handler.name}: transactional needs a worker with a dsn")
 
 
 def _addresses(servers: str | Sequence[str] | None) -> tuple[Address, ...]:

@@ -45,7 +45,7 @@ class Worker(WorkerCore):
         for number in handled:
             loop.add_signal_handler(number, stop)
         try:
-            return await self._serve(on_ready, max_jobs, max_memory_bytes)
+            return await self.serve(on_ready=on_ready, max_jobs=max_jobs, max_memory_bytes=max_memory_bytes)
         finally:
             for number in handled:
                 loop.remove_signal_handler(number)

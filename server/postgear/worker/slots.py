@@ -76,8 +76,9 @@ class _Slot:
 class JobSlots:
     """The slots of one run of a worker; what ``sources.Slots`` says.
 
-    max_jobs: how many jobs may be taken, None for no bound. on_ready: called once, when the first source is ready.
-    on_enough: called when max_jobs were taken. on_interrupt: called when a handler raised KeyboardInterrupt.
+    exceptions: whether it is told why a job failed. max_jobs: how many jobs may be taken, None for no bound. on_ready: called
+    once, when the first source is ready. on_enough: called when max_jobs were taken. on_interrupt: called when a handler raised
+    KeyboardInterrupt.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class JobSlots:
         handlers: Handlers,
         hooks: Hooks,
         *,
+        exceptions: bool,
         max_jobs: int | None,
         on_ready: Callable[[], None],
         on_enough: Callable[[], None],
@@ -96,6 +98,7 @@ class JobSlots:
         self.sources: Sequence[Source] = ()
         self.done_count = 0
         self.failed_count = 0
+        self._exceptions = exceptions
         self._left = max_jobs
         self._on_ready: Callable[[], None] | None = on_ready
         self._on_enough = on_enough
@@ -338,7 +341,7 @@ class JobSlots:
     def _end_failed(self, job: Job, exception: bytes) -> None:
         job.is_ended = True
         self.failed_count += 1
-        job.origin.fail(job, exception)
+        job.origin.fail(job, exception if self._exceptions else b"")
 
     def _report(self, job: Job, kind: PacketType, arguments: tuple[bytes, ...]) -> None:
         if job.is_ended:

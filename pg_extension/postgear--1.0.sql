@@ -4,7 +4,7 @@
 create or replace function gman_runtime() returns boolean
 language plpython3u
 as $runtime$
-# Internal: load the Gearman client into this session, as GD["gman 909d4c65e0c9"].
+# Internal: load the Gearman client into this session, as GD["gman 5590fd788511"].
 #
 # Its modules are those of the Python package postgear, written here by build.py; they get a package name of their own,
 # so that they meet no postgear installed for this Python. PL/Python puts a tab before each line, also in literals.
@@ -534,7 +534,8 @@ class PacketReader:
 An operation yields bytes to send (perhaps none) and is then sent the next message of the same connection, as
 ``PacketReader.feed`` returns it; None instead says that nothing has come and that there may be more to send. A ServerError
 thrown in instead of a message says that the connection is lost, that there is none, or (ServerTimeout) that time is up.
-Its return value is the answer. ``jobs.do_many`` and ``submit_many`` yield more than bytes, and then want None unless it is said otherwise:
+Its return value is the answer. ``jobs.do_many`` and ``submit_many`` yield more than bytes, and then want None unless it is
+said otherwise:
 
 - ``CLOSE``: the connection is of no more use; the next bytes go over another one.
 - ``WHERE``: the answer is the server that is connected, or was last, as text.
@@ -2043,7 +2044,7 @@ class Backend:
 '''),
 ]
 
-ROOT = "gman 909d4c65e0c9".replace(" ", "_")
+ROOT = "gman 5590fd788511".replace(" ", "_")
 for name, is_package, source in MODULES:
     module = types.ModuleType((ROOT + "." + name).rstrip("."))
     module.__package__ = module.__name__ if is_package else module.__name__.rpartition(".")[0]
@@ -2051,7 +2052,7 @@ for name, is_package, source in MODULES:
         module.__path__ = []
     sys.modules[module.__name__] = module
     exec(compile(source.replace("\n\t", "\n"), "<postgear " + name + ">", "exec"), module.__dict__)
-GD["gman 909d4c65e0c9"] = sys.modules[ROOT + ".client.backend"].Backend(plpy)
+GD["gman 5590fd788511"] = sys.modules[ROOT + ".client.backend"].Backend(plpy)
 return True
 $runtime$;
 comment on function gman_runtime() is 'postgear: internal, loads the Gearman client into the session';
@@ -2067,7 +2068,7 @@ language plpython3u
 volatile
 as $$
 # Internal: run a job and return its result. Called by: gman_do and its kin.
-gman = GD.get("gman 909d4c65e0c9") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 909d4c65e0c9"]
+gman = GD.get("gman 5590fd788511") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 5590fd788511"]
 return gman.wait(function_name, workload, unique_key, priority, timeout)
 $$;
 comment on function gman_wait(bytea, bytea, bytea, smallint, double precision)
@@ -2081,7 +2082,7 @@ volatile
 as $$
 # Internal: submit a background job to the servers set; to the local queue where only another function has servers.
 # Called by: gman_do_background and its kin.
-gman = GD.get("gman 909d4c65e0c9") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 909d4c65e0c9"]
+gman = GD.get("gman 5590fd788511") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 5590fd788511"]
 return gman.send(function_name, workload, unique_key, priority, run_at)
 $$;
 comment on function gman_send(bytea, bytea, bytea, smallint, timestamptz)
@@ -2095,7 +2096,7 @@ volatile
 rows 100
 as $$
 # Internal: run a job for each workload, yield each one's end. Called by: gman_do_many.
-gman = GD.get("gman 909d4c65e0c9") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 909d4c65e0c9"]
+gman = GD.get("gman 5590fd788511") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 5590fd788511"]
 return gman.wait_many(function_name, workloads, unique_keys, in_flight, timeout)
 $$;
 comment on function gman_wait_many(bytea, bytea[], bytea[], integer, double precision)
@@ -2108,7 +2109,7 @@ language plpython3u
 volatile
 as $$
 # Internal: remember a job for a sum. Called by: gman_sum_add.
-gman = GD.get("gman 909d4c65e0c9") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 909d4c65e0c9"]
+gman = GD.get("gman 5590fd788511") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 5590fd788511"]
 return gman.sum_add(state, function_name, workload, unique_key)
 $$;
 comment on function gman_sum_queue(bigint, bytea, bytea, bytea) is 'postgear: internal, a row of gman_sum';
@@ -2118,7 +2119,7 @@ language plpython3u
 volatile
 as $$
 # Internal: run the jobs of a sum and add up their results. Called by: gman_sum.
-gman = GD.get("gman 909d4c65e0c9") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 909d4c65e0c9"]
+gman = GD.get("gman 5590fd788511") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 5590fd788511"]
 return gman.sum_end(state)
 $$;
 comment on function gman_sum_end(bigint) is 'postgear: internal, the end of gman_sum';
@@ -2129,7 +2130,7 @@ language plpython3u
 volatile
 as $$
 # Internal: connect to each server. Called by: gman_servers_check.
-gman = GD.get("gman 909d4c65e0c9") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 909d4c65e0c9"]
+gman = GD.get("gman 5590fd788511") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 5590fd788511"]
 return gman.check()
 $$;
 comment on function gman_check() is 'postgear: internal, connects to each server for gman_servers_check';
@@ -2140,7 +2141,7 @@ language plpython3u
 volatile
 as $$
 # Internal: ask the servers set for a job. Called by: gman_status.
-gman = GD.get("gman 909d4c65e0c9") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 909d4c65e0c9"]
+gman = GD.get("gman 5590fd788511") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 5590fd788511"]
 return [gman.status(handle)]
 $$;
 comment on function gman_ask_status(text) is 'postgear: internal, asks a Gearman server for gman_status';
@@ -2150,7 +2151,7 @@ language plpython3u
 volatile
 as $$
 # Internal: tell the servers set to cancel a job. Called by: gman_cancel.
-gman = GD.get("gman 909d4c65e0c9") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 909d4c65e0c9"]
+gman = GD.get("gman 5590fd788511") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 5590fd788511"]
 return gman.cancel(handle)
 $$;
 comment on function gman_ask_cancel(text) is 'postgear: internal, tells a Gearman server for gman_cancel';
@@ -2160,7 +2161,7 @@ language plpython3u
 volatile
 as $$
 # Internal: return a list of servers in one form, or raise 22023. Called by: gman_servers_set.
-gman = GD.get("gman 909d4c65e0c9") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 909d4c65e0c9"]
+gman = GD.get("gman 5590fd788511") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 5590fd788511"]
 return gman.normalize_servers(servers)
 $$;
 comment on function gman_normalize_servers(text) is 'postgear: internal, reads the list of gman_servers_set';

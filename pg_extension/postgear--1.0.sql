@@ -4,7 +4,7 @@
 create or replace function gman_runtime() returns boolean
 language plpython3u
 as $runtime$
-# Internal: load the Gearman client into this session, as GD["gman 5590fd788511"].
+# Internal: load the Gearman client into this session, as GD["gman 56eb175512c6"].
 #
 # Its modules are those of the Python package postgear, written here by build.py; they get a package name of their own,
 # so that they meet no postgear installed for this Python. PL/Python puts a tab before each line, also in literals.
@@ -534,8 +534,8 @@ class PacketReader:
 An operation yields bytes to send (perhaps none) and is then sent the next message of the same connection, as
 ``PacketReader.feed`` returns it; None instead says that nothing has come and that there may be more to send. A ServerError
 thrown in instead of a message says that the connection is lost, that there is none, or (ServerTimeout) that time is up.
-Its return value is the answer. ``jobs.do_many`` and ``submit_many`` yield more than bytes, and then want None unless it is
-said otherwise:
+Its return value is the answer. ``jobs.do_many`` and ``submit_many`` yield more than bytes, and then want None
+if nothing else is said:
 
 - ``CLOSE``: the connection is of no more use; the next bytes go over another one.
 - ``WHERE``: the answer is the server that is connected, or was last, as text.
@@ -788,8 +788,8 @@ def _number(word: bytes) -> int:
 '''),
 ('client.jobs', False, r'''"""Jobs that are waited for, as a generator that does no I/O: submits, progress, ends, and what is submitted again.
 
-A rule at a time: a job that was sent is not sent again unless its ``retries`` allow it. With retries left, a job that failed,
-that the server refused, or whose server went away, is submitted again: to the same server, or to the next if it is gone.
+A job that was sent is not sent again unless its ``retries`` allow it. With retries left, a job that failed is submitted again to
+the same server, one whose server went away, or could not be reached, to the next that answers. A refused job is not.
 Two jobs of one call with the same function and unique are one job: the second is not sent, and ends with the first.
 
 Steps and messages as in ``operations``. Standard library only, relative imports: it is embedded into the extension's script.
@@ -974,7 +974,10 @@ class _Flight:
             self._running[handle] = entry
             return self._event(entry, kind, (handle,)) if kind in self._wanted else ()
         if kind == PacketType.ERROR and self._unacknowledged:
-            return self._failed(self._unacknowledged.popleft(), refusal(arguments))
+            refused = self._unacknowledged.popleft()
+            error = refusal(arguments)
+            error.fill(function=shown(refused.job.function))
+            return self._ended(refused, None, error)
         if kind not in _FINAL and kind not in _PROGRESS:
             raise unexpected(kind, arguments)
         handle = arguments[0]
@@ -1104,6 +1107,7 @@ Standard library only, relative imports: it is embedded into the extension's scr
 from __future__ import annotations
 
 import math
+import socket
 import threading
 import time
 from collections import deque
@@ -1444,6 +1448,14 @@ def _talk(channel: Channel, operation: Generator[bytes, Message, T], deadline: f
         return end.value  # type: ignore[no-any-return]
 
 
+def keep_alive(connection: Any) -> None:
+    """Have the kernel find out, within two minutes, that the host at the other end of a socket is gone."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 6)):
+        if hasattr(socket, name):  # not everywhere
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
 def deadline_after(timeout: float | None) -> float:
     """Return the monotonic time *timeout* seconds from now; None is never."""
     return math.inf if timeout is None else time.monotonic() + timeout
@@ -1468,7 +1480,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, Final, Generic, TypeVar, cast
 
 from ..errors import ServerError, ServerTimeout, ServerUnreachable
-from .calls import Address, Call, Channel, Connect, Pool
+from .calls import Address, Call, Channel, Connect, Pool, keep_alive
 from .jobs import Told
 from .operations import Pause
 
@@ -1655,7 +1667,7 @@ class Link(Channel):
                 if number := self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
                     raise OSError(number, os.strerror(number))
                 self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+                keep_alive(self._socket)
                 return self._socket
             except OSError as caught:
                 self._socket.close()
@@ -2044,7 +2056,7 @@ class Backend:
 '''),
 ]
 
-ROOT = "gman 5590fd788511".replace(" ", "_")
+ROOT = "gman 56eb175512c6".replace(" ", "_")
 for name, is_package, source in MODULES:
     module = types.ModuleType((ROOT + "." + name).rstrip("."))
     module.__package__ = module.__name__ if is_package else module.__name__.rpartition(".")[0]
@@ -2052,7 +2064,7 @@ for name, is_package, source in MODULES:
         module.__path__ = []
     sys.modules[module.__name__] = module
     exec(compile(source.replace("\n\t", "\n"), "<postgear " + name + ">", "exec"), module.__dict__)
-GD["gman 5590fd788511"] = sys.modules[ROOT + ".client.backend"].Backend(plpy)
+GD["gman 56eb175512c6"] = sys.modules[ROOT + ".client.backend"].Backend(plpy)
 return True
 $runtime$;
 comment on function gman_runtime() is 'postgear: internal, loads the Gearman client into the session';
@@ -2068,7 +2080,7 @@ language plpython3u
 volatile
 as $$
 # Internal: run a job and return its result. Called by: gman_do and its kin.
-gman = GD.get("gman 5590fd788511") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 5590fd788511"]
+gman = GD.get("gman 56eb175512c6") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 56eb175512c6"]
 return gman.wait(function_name, workload, unique_key, priority, timeout)
 $$;
 comment on function gman_wait(bytea, bytea, bytea, smallint, double precision)
@@ -2082,7 +2094,7 @@ volatile
 as $$
 # Internal: submit a background job to the servers set; to the local queue where only another function has servers.
 # Called by: gman_do_background and its kin.
-gman = GD.get("gman 5590fd788511") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 5590fd788511"]
+gman = GD.get("gman 56eb175512c6") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 56eb175512c6"]
 return gman.send(function_name, workload, unique_key, priority, run_at)
 $$;
 comment on function gman_send(bytea, bytea, bytea, smallint, timestamptz)
@@ -2096,7 +2108,7 @@ volatile
 rows 100
 as $$
 # Internal: run a job for each workload, yield each one's end. Called by: gman_do_many.
-gman = GD.get("gman 5590fd788511") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 5590fd788511"]
+gman = GD.get("gman 56eb175512c6") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 56eb175512c6"]
 return gman.wait_many(function_name, workloads, unique_keys, in_flight, timeout)
 $$;
 comment on function gman_wait_many(bytea, bytea[], bytea[], integer, double precision)
@@ -2109,7 +2121,7 @@ language plpython3u
 volatile
 as $$
 # Internal: remember a job for a sum. Called by: gman_sum_add.
-gman = GD.get("gman 5590fd788511") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 5590fd788511"]
+gman = GD.get("gman 56eb175512c6") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 56eb175512c6"]
 return gman.sum_add(state, function_name, workload, unique_key)
 $$;
 comment on function gman_sum_queue(bigint, bytea, bytea, bytea) is 'postgear: internal, a row of gman_sum';
@@ -2119,7 +2131,7 @@ language plpython3u
 volatile
 as $$
 # Internal: run the jobs of a sum and add up their results. Called by: gman_sum.
-gman = GD.get("gman 5590fd788511") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 5590fd788511"]
+gman = GD.get("gman 56eb175512c6") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 56eb175512c6"]
 return gman.sum_end(state)
 $$;
 comment on function gman_sum_end(bigint) is 'postgear: internal, the end of gman_sum';
@@ -2130,7 +2142,7 @@ language plpython3u
 volatile
 as $$
 # Internal: connect to each server. Called by: gman_servers_check.
-gman = GD.get("gman 5590fd788511") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 5590fd788511"]
+gman = GD.get("gman 56eb175512c6") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 56eb175512c6"]
 return gman.check()
 $$;
 comment on function gman_check() is 'postgear: internal, connects to each server for gman_servers_check';
@@ -2141,7 +2153,7 @@ language plpython3u
 volatile
 as $$
 # Internal: ask the servers set for a job. Called by: gman_status.
-gman = GD.get("gman 5590fd788511") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 5590fd788511"]
+gman = GD.get("gman 56eb175512c6") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 56eb175512c6"]
 return [gman.status(handle)]
 $$;
 comment on function gman_ask_status(text) is 'postgear: internal, asks a Gearman server for gman_status';
@@ -2151,7 +2163,7 @@ language plpython3u
 volatile
 as $$
 # Internal: tell the servers set to cancel a job. Called by: gman_cancel.
-gman = GD.get("gman 5590fd788511") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 5590fd788511"]
+gman = GD.get("gman 56eb175512c6") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 56eb175512c6"]
 return gman.cancel(handle)
 $$;
 comment on function gman_ask_cancel(text) is 'postgear: internal, tells a Gearman server for gman_cancel';
@@ -2161,7 +2173,7 @@ language plpython3u
 volatile
 as $$
 # Internal: return a list of servers in one form, or raise 22023. Called by: gman_servers_set.
-gman = GD.get("gman 5590fd788511") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 5590fd788511"]
+gman = GD.get("gman 56eb175512c6") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 56eb175512c6"]
 return gman.normalize_servers(servers)
 $$;
 comment on function gman_normalize_servers(text) is 'postgear: internal, reads the list of gman_servers_set';

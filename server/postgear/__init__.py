@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from .application.enqueue import enqueue, enqueue_async, enqueue_many, enqueue_many_async
     from .client.admin_client import AdminClient, AsyncAdminClient
     from .client.client import AsyncClient, Client
+    from .client.database import AsyncDatabaseClient, DatabaseClient, connect, connect_async
     from .client.task_set import AsyncTaskSet, Task, TaskSet
     from .functions import Function, Handler
     from .newjob import NewJob
@@ -21,9 +22,11 @@ __all__ = [
     "AdminClient",
     "AsyncAdminClient",
     "AsyncClient",
+    "AsyncDatabaseClient",
     "AsyncTaskSet",
     "AsyncWorker",
     "Client",
+    "DatabaseClient",
     "Function",
     "Handler",
     "Job",
@@ -31,6 +34,8 @@ __all__ = [
     "Task",
     "TaskSet",
     "Worker",
+    "connect",
+    "connect_async",
     "enqueue",
     "enqueue_async",
     "enqueue_many",
@@ -42,9 +47,11 @@ _MODULES: Final = {
     "AdminClient": "postgear.client.admin_client",
     "AsyncAdminClient": "postgear.client.admin_client",
     "AsyncClient": "postgear.client.client",
+    "AsyncDatabaseClient": "postgear.client.database",
     "AsyncTaskSet": "postgear.client.task_set",
     "AsyncWorker": "postgear.worker.core",
     "Client": "postgear.client.client",
+    "DatabaseClient": "postgear.client.database",
     "Function": "postgear.functions",
     "Handler": "postgear.functions",
     "Job": "postgear.worker.job",
@@ -52,6 +59,8 @@ _MODULES: Final = {
     "Task": "postgear.client.task_set",
     "TaskSet": "postgear.client.task_set",
     "Worker": "postgear.worker.runner",
+    "connect": "postgear.client.database",
+    "connect_async": "postgear.client.database",
     "enqueue": "postgear.application.enqueue",
     "enqueue_async": "postgear.application.enqueue",
     "enqueue_many": "postgear.application.enqueue",

@@ -31,7 +31,10 @@ BUSY_POLL_SECONDS: Final = 0.005
 IDLE_POLL_SECONDS: Final = 1.0
 """How often a sleeping server looks all the same, should a NOTIFY have been missed."""
 AWAKE_SECONDS: Final = 1.0
-"""A server that found nothing for so long goes to sleep."""
+"""A server that found few jobs for so long goes to sleep."""
+BUSY_JOBS: Final = 30
+"""With so many jobs found within BUSY_WINDOW_SECONDS a server wakes: polling costs less than a NOTIFY with every commit."""
+BUSY_WINDOW_SECONDS: Final = 0.1
 POLL_SHARE: Final = 20
 """A poll that took t seconds and found nothing is followed by a pause of 20 t at least: it costs 5 % of a connection at most.
 One that found jobs is followed by one of at least t, for there may be more."""
@@ -88,6 +91,8 @@ class Exchange:
         self._unused: list[int] = []
         self._postponing: dict[int, float] = {}
         self._awake_until = 0.0
+        self._found = 0  # jobs, since _found_since
+        self._found_since = 0.0
         self._sleeping = False
         self._promote_at = 0.0
         self._renewed_at = 0.0
@@ -188,7 +193,6 @@ class Exchange:
     def _notified(self, payload: str) -> None:
         word, _, rest = payload.partition(" ")
         if word == "wake":
-            self._awake_until = self._loop.time() + AWAKE_SECONDS
             self._holder.reopen_backlogs()
         elif word == "cancel" and rest.isdigit():
             self._holder.cancel(b"", int(rest))
@@ -225,6 +229,7 @@ class Exchange:
         else:
             if self.store.lease:
                 event(log, logging.WARNING, "lease lost", lease=self.store.lease)
+                _tell_stale(holder.finishes + self._finishing)
                 holder.forget_lease()
                 for ended in (self._finishing, self._releasing, self._unused, self._postponing):
                     ended.clear()
@@ -402,9 +407,7 @@ class Exchange:
             self._unused = []
         if self._finishing:
             ids = self._finishing
-            stale = await self.store.finish_jobs(ids)
-            if stale:
-                event(log, logging.WARNING, "stale completions ignored", jobs=len(stale), ids=stale[:10])
+            _tell_stale(await self.store.finish_jobs(ids))
             self._finishing = []
             self._holder.finished(ids)
 
@@ -468,7 +471,22 @@ class Exchange:
             raise
         cut = sum(len(job.workload) for job in jobs) >= CLAIM_MAX_BYTES
         holder.claimed(lanes, jobs, cut=cut)
-        if jobs:
-            self._awake_until = self._loop.time() + AWAKE_SECONDS
+        self._count_found(len(jobs))
         self._changed()
         return bool(jobs)
+
+    def _count_found(self, jobs: int) -> None:
+        """Stay awake while jobs come fast; a few a second are found sooner by the NOTIFY of each."""
+        now = self._loop.time()
+        if now - self._found_since > BUSY_WINDOW_SECONDS:
+            self._found_since = now
+            self._found = 0
+        self._found += jobs
+        if self._found >= BUSY_JOBS:
+            self._awake_until = now + AWAKE_SECONDS
+
+
+def _tell_stale(ids: list[int]) -> None:
+    """Log that jobs were completed too late: they belong to others by now, and nothing was changed."""
+    if ids:
+        event(log, logging.WARNING, "stale completions ignored", jobs=len(ids), ids=ids[:10])

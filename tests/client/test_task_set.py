@@ -138,6 +138,14 @@ def test_no_more_jobs_than_allowed_run_at_a_time(client: Any, peer: Peer, task_s
     thread.join()
 
 
+def test_a_set_that_was_closed_says_that_not_all_have_ended(client: Any, task_set: Any, function: str) -> None:
+    tasks = task_set(client)
+    tasks.add(function, b"x")
+    assert tasks.wait(0.05) is False
+    tasks.close()
+    assert tasks.wait(5) is False
+
+
 def test_a_set_without_jobs_is_done(client: Any, task_set: Any) -> None:
     assert task_set(client).wait(0)
 

@@ -16,7 +16,7 @@ _numbers = itertools.count(1)
 APP = '''
 import os, time
 from pathlib import Path
-from postgear.worker.runner import Worker
+from postgear import Worker
 
 worker = Worker()
 
@@ -26,6 +26,14 @@ def note(text: str) -> str:
     with open("runs", "a") as file:
         file.write(f"{text} {os.getpid()}\\n")
     return str(os.getpid())
+
+@worker.function("reverse")
+def reverse(text: bytes) -> bytes:
+    return text[::-1]
+
+@worker.function("divide")
+def divide(text: str) -> str:
+    return str(100 // int(text))
 
 @worker.function("gate")
 def gate(text: str) -> str:

@@ -150,12 +150,55 @@ def test_what_cannot_be_imported_is_told_and_ends_the_start(app: str, said: str,
     (folder / "broken.py").write_text("import nothing_there\n")
     (folder / "syntax.py").write_text("def f(:\n")
     (folder / "exits.py").write_text("import sys\nsys.exit(3)\n")
-    (folder / "two.py").write_text("from postgear.worker.runner import Worker\none, other = Worker(), Worker()\n")
+    (folder / "two.py").write_text("from postgear import Worker\none, other = Worker(), Worker()\n")
     worker = start_worker(app, "--processes", "2", "--servers", NOBODY, is_ready=False)
 
     assert worker.process.wait(WAIT_SECONDS) == 2
     assert re.search(said, worker.log()), worker.log()
     assert worker.log().count("postgear: ") == 1, "told once, not by each process"
+
+
+MAIN = """
+if __name__ == "__main__":
+    import logging, sys
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    worker.configure(servers=sys.argv[1])
+    print(worker.run(processes=2))
+"""
+
+
+def test_run_starts_several_processes(start_worker: Start, server: ServerProcess, client: Peer, folder: Path) -> None:
+    text = APP.replace("Worker()", f"Worker({server.address!r})") + MAIN
+    (folder / "program.py").write_text(text)
+    worker = start_worker("program.py", server.address, command=sys.executable, is_ready=False)
+    worker.wait_for_log(r"^ready$")
+    parent = worker.process.pid
+    first = int(do(client, b"note", b"x"))
+    assert first != parent
+    worker.send(signal.SIGHUP)
+    worker.wait_for_log(r"^restarted$")
+    assert int(do(client, b"note", b"y")) not in (first, parent)
+    assert worker.end() == 0
+    assert worker.log().endswith("stopped\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("worker.run()\n", 'put it under: if __name__ == "__main__"'),
+        ("if __name__ == '__main__':\n    Worker().run(processes=2)\n", "a worker that is a name of a module"),
+        ("if __name__ == '__main__':\n    worker.run(processes=0)\n", "processes 0 given, must be 1 or more"),
+    ],
+)
+def test_run_tells_what_it_needs(text: str, said: str, start_worker: Start, folder: Path) -> None:
+    (folder / "program.py").write_text(APP + text)
+    if "__main__" in text:
+        worker = start_worker("program.py", command=sys.executable, is_ready=False)
+        assert worker.process.wait(WAIT_SECONDS) == 1
+    else:
+        worker = start_worker("program.py", "--servers", NOBODY, is_ready=False)
+        assert worker.process.wait(WAIT_SECONDS) == 2
+    assert said in worker.log()
 
 
 @pytest.mark.parametrize("app", ["jobs", "jobs:worker", "jobs.py", "jobs.py:worker"])

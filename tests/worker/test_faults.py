@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -248,6 +249,22 @@ def test_a_quiet_server_that_answers_is_kept(own_server: Any, own_client: Client
         assert client.do(name) == Packet("WORK_COMPLETE", b"done")
     mine = {row for row in connections if row.rstrip().endswith(name.encode())}
     assert len(mine) == 1
+
+
+def test_a_scheduled_job_runs_when_its_time_has_come(own_server: Any, own_client: Client, name: str) -> None:
+    # gearmand 1.1.20 wakes nobody then, and before it wakes workers for nothing, again and again.
+    worker = Worker(own_server.address, keepalive_seconds=KEEPALIVE_SECONDS)
+    ran = threading.Event()
+
+    @worker.function(name)
+    def run(payload: bytes) -> None:
+        assert time.time() >= int(payload)
+        ran.set()
+
+    with running(worker):
+        epoch = b"%d" % (time.time() + 2)
+        own_client.submit("SUBMIT_JOB_EPOCH", name.encode(), b"", epoch, epoch)
+        wait(ran)
 
 
 def test_slots_are_shared_between_busy_servers(own_server: Any, shared_server: Any, client: Client, name: str) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -162,7 +163,9 @@ def test_without_exceptions_a_failure_is_only_that(make_worker: MakeWorker, clie
         assert client.do(name, b"x") == Packet("WORK_FAIL", b"")
 
 
-def test_a_payload_that_cannot_be_decoded_fails_its_job_at_once(make_worker: MakeWorker, client: Client, name: str) -> None:
+def test_a_payload_that_cannot_be_decoded_fails_its_job_at_once(
+    make_worker: MakeWorker, shared_server: Any, client: Client, name: str
+) -> None:
     worker = make_worker()
     calls = []
 
@@ -174,12 +177,14 @@ def test_a_payload_that_cannot_be_decoded_fails_its_job_at_once(make_worker: Mak
         handle = client.start(name, b'{"id":"x"}')
         ((kind, said),) = client.end(handle)
     assert kind == "WORK_EXCEPTION"
-    assert said.startswith(f"PayloadError: job {handle.decode()}: the payload cannot be decoded: ".encode())
-    assert said.endswith(f"(function {name})".encode())
+    assert said.startswith(f"PayloadError: server {shared_server.address}: the payload cannot be decoded: ".encode())
+    assert said.endswith(f" (function {name}, job {handle.decode()})".encode())
     assert calls == []
 
 
-def test_a_result_that_cannot_be_encoded_fails_its_job_at_once(make_worker: MakeWorker, client: Client, name: str) -> None:
+def test_a_result_that_cannot_be_encoded_fails_its_job_at_once(
+    make_worker: MakeWorker, shared_server: Any, client: Client, name: str
+) -> None:
     worker = make_worker()
 
     @worker.function(name, retries=5)
@@ -190,7 +195,8 @@ def test_a_result_that_cannot_be_encoded_fails_its_job_at_once(make_worker: Make
         handle = client.start(name)
         ((kind, said),) = client.end(handle)
     assert kind == "WORK_EXCEPTION"
-    assert said.startswith(f"PayloadError: job {handle.decode()}: function {name}: the result cannot be encoded: ".encode())
+    assert said.startswith(f"PayloadError: server {shared_server.address}: the result cannot be encoded: ".encode())
+    assert said.endswith(f" (function {name}, job {handle.decode()})".encode())
 
 
 @pytest.mark.parametrize("is_async", [False, True], ids=["plain", "async"])
@@ -432,6 +438,29 @@ def test_much_data_from_a_thread_waits_for_a_slow_client_and_all_arrives(
         said = client.end(handle)
     assert [each.body[:1] + each.body[-1:] for each in said[:-1]] == [bytes([number] * 2) for number in range(64)]
     assert {len(each.body) for each in said[:-1]} == {256 * 1024}
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["plain", "async"])
+def test_context_variables_are_a_jobs_own(is_async: bool, make_worker: MakeWorker, client: Client, name: str) -> None:
+    worker = make_worker()
+    variable: ContextVar[str] = ContextVar("variable", default="unset")
+
+    @worker.before
+    async def before(job: Job) -> None:
+        variable.set(variable.get() + " before")
+
+    def plain(payload: bytes) -> str:
+        variable.set(variable.get() + " handler")
+        return variable.get()
+
+    async def in_loop(payload: bytes) -> str:
+        await asyncio.sleep(0)
+        return plain(payload)
+
+    worker.function(name)(in_loop if is_async else plain)
+    with running(worker):
+        for _ in range(2):
+            assert client.do(name) == Packet("WORK_COMPLETE", b"unset before handler")
 
 
 @pytest.mark.parametrize(

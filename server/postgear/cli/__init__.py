@@ -65,6 +65,7 @@ class _Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
         """Part of ArgumentParser."""
+        self._has_negative_number_optionals.clear()  # an option -0 is no reason to take the word -5 for one
         namespace, unknown = super().parse_known_args(args, namespace)
         if unknown:
             self.error(f"unknown: {' '.join(unknown)}")

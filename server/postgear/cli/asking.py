@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from .words import Commands
 
 WATCH_SECONDS: Final = 2.0
+_ADMIN_SECONDS: Final = 10.0
+"""How long a server may take to answer an admin command."""
 _FROM_SETTINGS: Final = "\0"
 """What ``--dsn`` without a value stands for; no DSN holds a NUL."""
 _JOBS_DESCRIPTION: Final = """\
@@ -84,10 +86,19 @@ def _add_jobs(commands: Commands, table: argparse.ArgumentParser) -> None:
 
 
 def _admin_lines(arguments: argparse.Namespace, *commands: str) -> list[list[str]]:
-    from postgear.client.blocking import Connection
+    import time
 
-    with Connection(address(arguments)) as connection:
-        return [list(connection.admin(command)) for command in commands]
+    from postgear.client.calls import Address
+    from postgear.client.links import Links
+    from postgear.client.operations import admin_command
+
+    links = Links(wants_exceptions=False)
+    where = (Address(*address(arguments)),)
+    deadline = time.monotonic() + _ADMIN_SECONDS
+    try:
+        return [links.run(where, deadline, admin_command(command.encode("utf-8", "surrogateescape"))) for command in commands]
+    finally:
+        links.close()
 
 
 def _status(arguments: argparse.Namespace) -> int:
@@ -139,11 +150,8 @@ def _jobs_in_database(arguments: argparse.Namespace) -> int:
 
 
 def _cancel(arguments: argparse.Namespace) -> int:
-    from postgear.client.blocking import Connection
-
     if not arguments.handle or any(character.isspace() for character in arguments.handle):
         raise ConfigError(f"{arguments.handle!r} is no handle")
-    with Connection(address(arguments)) as connection:
-        connection.admin(f"cancel job {arguments.handle}")
+    _admin_lines(arguments, f"cancel job {arguments.handle}")
     print(f"cancelled {arguments.handle}")
     return 0

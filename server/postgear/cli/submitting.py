@@ -66,7 +66,7 @@ def _add_submit(commands: Commands) -> None:
 def _add_map(commands: Commands) -> None:
     mapping = commands.add_parser(
         "map",
-        parents=[server_option()],
+        parents=[server_option(several=True)],
         help="run a job for each line of standard input",
         usage="postgear map [OPTION …] FUNCTION [WORKLOAD …]",
         description=_MAP_DESCRIPTION,

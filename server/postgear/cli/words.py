@@ -19,14 +19,19 @@ if TYPE_CHECKING:
 DEFAULT_SERVER: Final = "127.0.0.1:4730"
 
 
-def server_option() -> argparse.ArgumentParser:
-    """Return a parent for commands that ask one server."""
+def server_option(*, several: bool = False) -> argparse.ArgumentParser:
+    """Return a parent for commands that ask one server, or the first of several that answers."""
     parent = argparse.ArgumentParser(add_help=False)
     parent.add_argument(
         "--server",
         metavar="HOST:PORT",
         default=os.environ.get("POSTGEAR_SERVER", DEFAULT_SERVER),
-        help=f"the Gearman server to ask (environment POSTGEAR_SERVER, default {DEFAULT_SERVER})",
+        help=(
+            "the Gearman server to ask, or several with commas: the first that answers"
+            if several
+            else "the Gearman server to ask"
+        )
+        + f" (environment POSTGEAR_SERVER, default {DEFAULT_SERVER})",
     )
     return parent
 

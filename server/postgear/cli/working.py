@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from typing import TYPE_CHECKING, Final
 
 from postgear.config_values import parse_size
@@ -45,20 +46,28 @@ def add(commands: Commands) -> None:
     shell.add_argument(
         "--exec", dest="command", metavar="COMMAND", help="run by /bin/sh for each job; exit status not 0: it failed"
     )
-    shell.add_argument("-f", "--function", dest="functions", metavar="NAME", action="append", help="may be repeated")
+    shell.add_argument(
+        "-f", "--function", dest="functions", metavar="NAME", action="append", help="the function; may be repeated"
+    )
     shell.add_argument("--timeout", metavar="SECONDS", type=timeout, help="end the command, and all it has started, after this")
     shell.add_argument("--retries", metavar="N", type=int, default=0, help="run a job that failed again, so often (default: 0)")
     jobs = worker.add_argument_group("jobs")
-    jobs.add_argument("--servers", metavar="LIST", help="HOST:PORT,… to take jobs from (POSTGEAR_SERVERS)")
+    jobs.add_argument(
+        "--servers",
+        metavar="LIST",
+        help="HOST:PORT,… to take jobs from, all of them; with --exec: default POSTGEAR_SERVER, or 127.0.0.1:4730",
+    )
     jobs.add_argument("--dsn", help="take jobs straight from this database")
-    jobs.add_argument("--concurrency", "--threads", metavar="N", type=count, help="jobs at a time in each process")
+    jobs.add_argument(
+        "--concurrency", "--threads", metavar="N", type=count, help="jobs at a time in each process (default: the worker's)"
+    )
     jobs.add_argument("--client-id", metavar="ID", help="what `postgear workers` shows")
     processes = worker.add_argument_group("processes")
-    processes.add_argument("--processes", metavar="N", type=count, default=1, help="default: 1")
+    processes.add_argument("--processes", metavar="N", type=count, default=1, help="how many (default: 1)")
     processes.add_argument("--max-jobs", metavar="N", type=count, help="replace a process after so many jobs")
     processes.add_argument("--max-memory", metavar="SIZE", type=_size, help="replace a process that holds more, e.g. 500MB")
     processes.add_argument(
-        "--drain-seconds", metavar="SECONDS", type=delay, help="how long jobs may go on after SIGTERM (default: 30)"
+        "--drain-seconds", metavar="SECONDS", type=delay, help="how long jobs may go on after SIGTERM (default: the worker's, 30)"
     )
     processes.add_argument("--reload", action="store_true", help="restart when a Python file changes, in development")
     log = worker.add_argument_group("log")
@@ -73,6 +82,7 @@ def _worker(arguments: argparse.Namespace) -> int:
     if (arguments.functions is None) != (arguments.command is None):
         raise ConfigError("--exec COMMAND and -f FUNCTION belong together")
     from postgear import logs
+    from postgear.worker.app import split
     from postgear.worker.processes import Supervisor
     from postgear.worker.settings import Settings
     from postgear.worker.watching import folders_of
@@ -81,7 +91,9 @@ def _worker(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"--log-level: {arguments.log_level!r} given, must be DEBUG, INFO, WARNING or ERROR")
     logs.configure(arguments.log_level.upper(), arguments.log_format, None)
     settings = Settings(**{name: getattr(arguments, name) for name in Settings._fields})
-    folders = folders_of(arguments.app) if arguments.reload and arguments.app else ()
+    if settings.command and not settings.servers and not settings.dsn:
+        settings = settings._replace(servers=os.environ.get("POSTGEAR_SERVER"))
+    folders = folders_of(split(arguments.app)[0]) if arguments.reload and arguments.app else ()
     return Supervisor(settings, arguments.processes, folders).run()
 
 

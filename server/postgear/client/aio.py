@@ -17,7 +17,7 @@ from typing import Any, Final, Generic, TypeVar, cast
 
 from postgear.errors import ServerError, ServerTimeout, ServerUnreachable
 
-from .calls import Address, Call, Channel, Connect, Pool
+from .calls import Address, Call, Channel, Connect, Pool, keep_alive
 from .jobs import Told
 from .operations import Pause
 
@@ -144,7 +144,7 @@ async def connect(address: Address, deadline: float) -> AsyncLink:
     except OSError as error:
         said = os.strerror(error.errno) if error.errno else str(error)
         raise link.error(ServerUnreachable, f"cannot be reached: {said}") from error
-    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    keep_alive(transport.get_extra_info("socket"))
     return link
 
 

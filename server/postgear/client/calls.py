@@ -17,6 +17,7 @@ Standard library only, relative imports: it is embedded into the extension's scr
 from __future__ import annotations
 
 import math
+import socket
 import threading
 import time
 from collections import deque
@@ -355,6 +356,14 @@ def _talk(channel: Channel, operation: Generator[bytes, Message, T], deadline: f
             step = operation.send(channel.messages.popleft())
     except StopIteration as end:
         return end.value  # type: ignore[no-any-return]
+
+
+def keep_alive(connection: Any) -> None:
+    """Have the kernel find out, within two minutes, that the host at the other end of a socket is gone."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 6)):
+        if hasattr(socket, name):  # not everywhere
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def deadline_after(timeout: float | None) -> float:

@@ -1,7 +1,7 @@
 """Jobs that are waited for, as a generator that does no I/O: submits, progress, ends, and what is submitted again.
 
-A rule at a time: a job that was sent is not sent again unless its ``retries`` allow it. With retries left, a job that failed,
-that the server refused, or whose server went away, is submitted again: to the same server, or to the next if it is gone.
+A job that was sent is not sent again unless its ``retries`` allow it. With retries left, a job that failed is submitted again to
+the same server, one whose server went away, or could not be reached, to the next that answers. A refused job is not.
 Two jobs of one call with the same function and unique are one job: the second is not sent, and ends with the first.
 
 Steps and messages as in ``operations``. Standard library only, relative imports: it is embedded into the extension's script.
@@ -186,7 +186,10 @@ class _Flight:
             self._running[handle] = entry
             return self._event(entry, kind, (handle,)) if kind in self._wanted else ()
         if kind == PacketType.ERROR and self._unacknowledged:
-            return self._failed(self._unacknowledged.popleft(), refusal(arguments))
+            refused = self._unacknowledged.popleft()
+            error = refusal(arguments)
+            error.fill(function=shown(refused.job.function))
+            return self._ended(refused, None, error)
         if kind not in _FINAL and kind not in _PROGRESS:
             raise unexpected(kind, arguments)
         handle = arguments[0]

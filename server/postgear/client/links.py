@@ -18,7 +18,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, Final, Generic, TypeVar, cast
 
 from ..errors import ServerError, ServerTimeout, ServerUnreachable
-from .calls import Address, Call, Channel, Connect, Pool
+from .calls import Address, Call, Channel, Connect, Pool, keep_alive
 from .jobs import Told
 from .operations import Pause
 
@@ -205,7 +205,7 @@ class Link(Channel):
                 if number := self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
                     raise OSError(number, os.strerror(number))
                 self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+                keep_alive(self._socket)
                 return self._socket
             except OSError as caught:
                 self._socket.close()

@@ -3,8 +3,8 @@
 An operation yields bytes to send (perhaps none) and is then sent the next message of the same connection, as
 ``PacketReader.feed`` returns it; None instead says that nothing has come and that there may be more to send. A ServerError
 thrown in instead of a message says that the connection is lost, that there is none, or (ServerTimeout) that time is up.
-Its return value is the answer. ``jobs.do_many`` and ``submit_many`` yield more than bytes, and then want None unless it is
-said otherwise:
+Its return value is the answer. ``jobs.do_many`` and ``submit_many`` yield more than bytes, and then want None
+if nothing else is said:
 
 - ``CLOSE``: the connection is of no more use; the next bytes go over another one.
 - ``WHERE``: the answer is the server that is connected, or was last, as text.

@@ -13,7 +13,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from postgear.errors import ConfigError, InvalidJob, PayloadError
 from postgear.functions import Function
-from postgear.newjob import NewJob, encode_function, encode_job, encode_unique
+from postgear.newjob import NewJob, encode_function, encode_job, encode_payload, encode_unique
 
 from . import jobs, operations
 from .calls import Address, parse_servers
@@ -121,7 +121,8 @@ class Mapped(Generic[R]):
         self.operation = jobs.do_many(self, in_flight)
         self._function = function
         self._payloads = iter(payloads)
-        self._retries = _checked_retries(retries)
+        # What is the same for all is looked at once.
+        self._like = submission((function,), None, _checked_retries(retries))
         self._is_ordered = ordered
         self._most_ahead = in_flight * _AHEAD
         self._taken = 0
@@ -134,9 +135,9 @@ class Mapped(Generic[R]):
     def __next__(self) -> Submission:
         if self._is_ordered and self._taken - self._given >= self._most_ahead:
             raise StopIteration
-        payload = next(self._payloads)
+        workload = encode_payload(next(self._payloads))
         self._taken += 1
-        return submission((self._function, payload), None, self._retries)
+        return self._like._replace(workload=workload)
 
     def results(self, told: Told) -> Iterator[R]:
         """Return the results that are due. Raises what ended a job when it is due."""

@@ -207,7 +207,7 @@ class TaskSet(_Tasks):
         self.close()
 
     def close(self) -> None:
-        """Leave the jobs that have not ended to themselves."""
+        """Leave the jobs that were submitted and have not ended to themselves: they never end here."""
         if self._running is not None:
             self._running.close()
 
@@ -225,8 +225,8 @@ class TaskSet(_Tasks):
                 for callback, arguments in self._tell(told):
                     callback(*arguments)
             if time.monotonic() >= until:
-                return all(task.is_ended for task in self.tasks)
-        return True
+                break
+        return all(task.is_ended for task in self.tasks)
 
 
 class AsyncTaskSet(_Tasks):
@@ -261,5 +261,5 @@ class AsyncTaskSet(_Tasks):
                     if inspect.isawaitable(called):
                         await called
             if time.monotonic() >= until:
-                return all(task.is_ended for task in self.tasks)
-        return True
+                break
+        return all(task.is_ended for task in self.tasks)

@@ -18,10 +18,13 @@ from postgear.errors import ConfigError
 
 from .core import WorkerCore
 
+is_importing = False
+"""Whether ``load`` is importing the module: nothing may run the worker meanwhile."""
+
 
 def load(app: str) -> WorkerCore:
     """Import the module and return the worker. Raises ConfigError, with the traceback of what the module raised as its text."""
-    module_name, _, name = app.partition(":")
+    module_name, name = split(app)
     module = _import(module_name)
     workers = {key: value for key, value in vars(module).items() if isinstance(value, WorkerCore)}
     if not name:
@@ -36,6 +39,28 @@ def load(app: str) -> WorkerCore:
     return found
 
 
+def split(app: str) -> tuple[str, str]:
+    """Return MODULE and APP; the latter may be empty."""
+    module_name, colon, name = app.rpartition(":")
+    return (module_name, name) if colon else (app, "")
+
+
+def name_of(worker: WorkerCore) -> str:
+    """Return the MODULE:APP under which other processes can find a worker. Raises ConfigError if no module has it."""
+    main = sys.modules["__main__"]
+    for module in [*(each for each in list(sys.modules.values()) if each is not main), main]:
+        for name, value in list(getattr(module, "__dict__", {}).items()):
+            if value is not worker:
+                continue
+            if module is not main:
+                return f"{module.__name__}:{name}"
+            if main.__spec__ is not None:  # python -m
+                return f"{main.__spec__.name}:{name}"
+            if main.__file__ is not None:
+                return f"{Path(main.__file__).resolve()}:{name}"
+    raise ConfigError("several processes need a worker that is a name of a module, so that each can import it")
+
+
 def _import(module_name: str) -> ModuleType:
     if module_name.endswith(".py"):
         path = Path(module_name).resolve()
@@ -44,7 +69,9 @@ def _import(module_name: str) -> ModuleType:
         folder, wanted = str(path.parent), path.stem
     else:
         folder, wanted = os.getcwd(), module_name
+    global is_importing
     sys.path.insert(0, folder)
+    is_importing = True
     try:
         module = importlib.import_module(wanted)
     except ModuleNotFoundError as error:
@@ -53,6 +80,8 @@ def _import(module_name: str) -> ModuleType:
         raise ConfigError(_told(module_name, error)) from None
     except (Exception, SystemExit) as error:
         raise ConfigError(_told(module_name, error)) from None
+    finally:
+        is_importing = False
     if module_name.endswith(".py") and Path(module.__file__ or "").resolve() != Path(module_name).resolve():
         raise ConfigError(f"{module_name}: another module has the name {wanted}, from {module.__file__}; rename the file")
     return module

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from contextvars import copy_context
 from functools import partial
-from typing import Any, NamedTuple
+from types import coroutine
+from typing import Any, NamedTuple, TypeVar
 
 from postgear.errors import InvalidJob, PayloadError
 from postgear.newjob import encode_payload
@@ -15,6 +17,7 @@ from .threads import SlotThread
 
 log = logging.getLogger("postgear.worker")
 
+T = TypeVar("T")
 Before = Callable[[Job], Any]
 After = Callable[[Job, BaseException | None], Any]
 
@@ -33,6 +36,30 @@ class Hooks(NamedTuple):
 
 
 NO_HOOKS = Hooks()
+
+
+@coroutine
+def in_own_context(steps: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
+    """Await a coroutine in a copy of the context, so that what one job sets in context variables is not there for the next.
+
+    A task of its own would do the same at several times the cost.
+    """
+    run = copy_context().run
+    send, throw = steps.send, steps.throw
+    try:
+        step = run(send, None)
+        while True:
+            try:
+                value = yield step
+            except GeneratorExit:
+                run(steps.close)
+                raise
+            except BaseException as error:
+                step = run(throw, error)
+            else:
+                step = run(send, value)
+    except StopIteration as end:
+        return end.value  # type: ignore[no-any-return]
 
 
 async def call(job: Job, hooks: Hooks, thread: Callable[[], SlotThread]) -> bytes | None:
@@ -106,7 +133,7 @@ def _decode(job: Job) -> Any:
     try:
         return job.handler.decode_payload(job.workload)
     except PayloadError as error:
-        raise Undeliverable(f"job {job.handle}: {error}") from error
+        raise _undeliverable(job, str(error.args[0])) from error
 
 
 def _encode(job: Job, result: object) -> bytes:
@@ -115,8 +142,13 @@ def _encode(job: Job, result: object) -> bytes:
     try:
         return encode_payload(result)
     except InvalidJob as error:
-        reason = str(error).replace("the payload", "it")
-        raise Undeliverable(f"job {job.handle}: function {job.function}: the result cannot be encoded: {reason}") from error
+        raise _undeliverable(job, f"the result cannot be encoded: {error}".replace("the payload", "it")) from error
+
+
+def _undeliverable(job: Job, text: str) -> Undeliverable:
+    error = Undeliverable(text)
+    error.fill(job.server, job.function, job.handle)
+    return error
 
 
 def _call_after(hooks: Hooks, job: Job, error: BaseException | None) -> None:

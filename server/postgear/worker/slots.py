@@ -9,6 +9,8 @@ the thread is done.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -20,7 +22,7 @@ from typing import Final
 from postgear.errors import JobLost, StoreInDoubt
 from postgear.wire.packet import PacketType
 
-from .calling import Hooks, Undeliverable, as_exception, call, log
+from .calling import Hooks, Undeliverable, as_exception, call, in_own_context, log
 from .job import Job
 from .sources import Handlers, Source
 from .threads import SlotThread
@@ -179,7 +181,15 @@ class JobSlots:
         except RuntimeError:
             reporting.close()  # the loop is closed: the worker has ended, and the job with it
         else:
-            future.result()
+            self._wait(future)
+
+    def _wait(self, future: concurrent.futures.Future[None]) -> None:
+        while not self._loop.is_closed():
+            with contextlib.suppress(TimeoutError, concurrent.futures.CancelledError):
+                return future.result(1.0)
+            if future.cancelled():
+                return None
+        return None  # what was under way when the loop was closed is never answered
 
     # -- for the worker ------------------------------------------------------------------------------------------
 
@@ -262,7 +272,7 @@ class JobSlots:
             timer = None if seconds is None else self._loop.call_later(seconds, self._timed_out, slot, job)
             again_seconds: float | None = None
             try:
-                result = await call(job, self.hooks, slot.get_thread)
+                result = await in_own_context(call(job, self.hooks, slot.get_thread))
                 if not job.is_ended and slot.cause is None:
                     self._complete(job, result)
             except GeneratorExit:

@@ -83,9 +83,9 @@ class Transactions:
                 with connection.transaction():
                     run.has_begun = True
                     call()
-                    run.is_ending = True
                     cursor = psycopg.Cursor(connection, row_factory=tuple_row)
                     run.check(cursor.execute(_COMPLETE, (self._lease(), job.id, job.attempt)).fetchone())
+                    run.is_committing = True
             except BaseException as error:
                 if run.may_repeat:
                     continue
@@ -109,10 +109,10 @@ class Transactions:
                 async with connection.transaction():
                     run.has_begun = True
                     await call()
-                    run.is_ending = True
                     cursor = psycopg.AsyncCursor(connection, row_factory=tuple_row)
                     await cursor.execute(_COMPLETE, (self._lease(), job.id, job.attempt))
                     run.check(await cursor.fetchone())
+                    run.is_committing = True
             except BaseException as error:
                 if run.may_repeat:
                     continue
@@ -197,14 +197,14 @@ class _Stale(Exception):
 class _Run:
     """How far one run of a handler is.
 
-    is_ending: the handler has returned. is_spoilt: the connection is not to be used again.
+    is_committing: all but the commit is done. is_spoilt: the connection is not to be used again.
     """
 
     def __init__(self, job: Job, connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> None:
         self.job = job
         self.connection = connection
         self.has_begun = False
-        self.is_ending = False
+        self.is_committing = False
         self.is_spoilt = False
         job.connection = connection
 
@@ -216,7 +216,7 @@ class _Run:
     def is_in_doubt(self, error: BaseException) -> bool:
         """Whether the commit may have happened. Not if the database itself refused it, and the connection lives to say so."""
         is_refused = isinstance(error, psycopg.Error) and error.sqlstate is not None and not self.connection.broken
-        return self.is_ending and not is_refused
+        return self.is_committing and not is_refused
 
     def check(self, row: tuple[Any, ...] | None) -> None:
         """Raise _Stale unless the job's row was there to be deleted."""

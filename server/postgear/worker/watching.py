@@ -37,10 +37,9 @@ class Watch:
         return {path: state for folder in self._folders for path, state in _python_files(str(folder))}
 
 
-def folders_of(app: str) -> list[Path]:
-    """Return the folders that hold the code of ``MODULE:APP``: the current one, and the package's where that is elsewhere."""
+def folders_of(module_name: str) -> list[Path]:
+    """Return the folders that hold a module's code: the current one, and the package's where that is elsewhere."""
     here = Path.cwd()
-    module_name = app.partition(":")[0]
     if module_name.endswith(".py"):
         return [Path(module_name).resolve().parent]
     package = PathFinder.find_spec(module_name.partition(".")[0], [str(here), *sys.path])

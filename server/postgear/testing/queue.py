@@ -146,8 +146,8 @@ class MemoryQueue:
     def run(self, worker: WorkerCore, *, scheduled: bool = False, raises: bool = True, connection: Any = None) -> list[QueuedJob]:
         """Run the queued jobs that *worker* has handlers for, also those that these enqueue, once each; return those that ran.
 
-        scheduled: also those whose time has not come, as of jobs that failed and are tried again. raises: raise what a handler raises;
-        else it is the job's ``error``. connection: what handlers with ``transactional=True`` find as ``job.connection``; nothing
+        scheduled: also those whose time has not come, as of jobs that failed and are tried again. raises: raise what a handler
+        raises; else it is the job's ``error``. connection: what handlers with ``transactional=True`` find as ``job.connection``; nothing
         is committed.
         """
         ran: list[QueuedJob] = []

@@ -147,8 +147,8 @@ class MemoryQueue:
         """Run the queued jobs that *worker* has handlers for, also those that these enqueue, once each; return those that ran.
 
         scheduled: also those whose time has not come, as of jobs that failed and are tried again. raises: raise what a handler
-        raises; else it is the job's ``error``. connection: what handlers with ``transactional=True`` find as ``job.connection``; nothing
-        is committed.
+        raises; else it is the job's ``error``. connection: what handlers with ``transactional=True`` find as
+        ``job.connection``; nothing is committed.
         """
         ran: list[QueuedJob] = []
         while (job := self._take(worker, scheduled, ran)) is not None:

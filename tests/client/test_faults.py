@@ -39,11 +39,8 @@ def nobody() -> Iterator[str]:
         yield f"127.0.0.1:{taken.getsockname()[1]}"
 
 
-@pytest.mark.parametrize("servers", ["", "a:b", "host:0", "two words", [], ["a", ""], ["a b"]])
+@pytest.mark.parametrize("servers", ["", "a:b", "host:0", "two words", [], [""], ["a b"]])
 def test_no_list_of_servers(servers: Any) -> None:
-    if servers == ["a", ""]:
-        assert [str(address) for address in Client(servers)._servers] == ["a:4730"]
-        return
     with pytest.raises(ConfigError):
         Client(servers)
 
@@ -99,8 +96,14 @@ def test_a_server_lost_with_a_job_is_named_with_it(connect: Connect, scripted: S
     assert (error.server, error.function, error.handle) == (server.address, "f", "H:x:1")
     # Nothing was sent a second time.
     assert other.received == []
-    with pytest.raises(ServerError):
-        connect(server.address).submit("f", b"x") and connect(scripted(OPTION, stay=False).address).submit("f", b"x")
+
+
+def test_a_server_lost_with_a_submit_is_an_error_that_names_the_function(connect: Connect, scripted: Scripted) -> None:
+    server = scripted(OPTION, None, stay=False)
+    with pytest.raises(ServerError, match="closed the connection") as caught:
+        connect(server.address).submit("f", b"x")
+    assert (caught.value.server, caught.value.function) == (server.address, "f")
+    assert len(server.received) == 2
 
 
 def test_with_retries_a_lost_job_goes_to_another_server(

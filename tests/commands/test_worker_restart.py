@@ -7,6 +7,8 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.commands.conftest import APP
 from tests.commands.worker_process import WorkerProcess, is_alive
 from tests.server.bytes import Peer
@@ -42,10 +44,12 @@ def do(client: Peer, function: bytes, workload: bytes) -> bytes:
     return body.split(b"\0", 1)[1]
 
 
+@pytest.mark.parametrize("is_direct", [False, True], ids=["server", "database"])
 def test_restarts_under_a_stream_of_jobs_run_each_exactly_once(
-    start_worker: Start, server: ServerProcess, folder: Path, dsn: str
+    is_direct: bool, start_worker: Start, server: ServerProcess, folder: Path, dsn: str
 ) -> None:
-    worker = start_worker("jobs:worker", "--processes", "2", "--concurrency", "4")
+    source = ("--dsn", dsn) if is_direct else ()
+    worker = start_worker("jobs:worker", "--processes", "2", "--concurrency", "4", *source)
     submitter = Submitter(server, b"note", burst=5)
     submitter.start()
     for number in range(1, 4):
@@ -62,6 +66,7 @@ def test_restarts_under_a_stream_of_jobs_run_each_exactly_once(
     assert [text for text, pids in found.items() if len(pids) != 1] == []
     assert len({pid for pids in found.values() for pid in pids}) >= 6, "every generation ran some"
     assert "died" not in worker.log()
+    assert "possible duplicate" not in worker.log()
 
 
 def test_a_restart_waits_for_old_jobs_without_a_bound_and_new_processes_run_meanwhile(

@@ -81,6 +81,7 @@ class OldServer:
         subprocess.run([sys.executable, "-m", "postgear", "init", "--dsn", dsn], env=self._environment, check=True)
 
     def start(self, dsn: str) -> None:
+        starts = self.log().count(" ready ") if self._log.exists() else 0
         words = ["serve", "--dsn", dsn, "--name", "old", "--listen", f"{self.host}:{self.port}"]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -90,7 +91,7 @@ class OldServer:
                 stdout=log,
                 stderr=log,
             )
-        wait_for(lambda: " ready " in self.log(), "the old server is ready")
+        wait_for(lambda: self.log().count(" ready ") > starts, "the old server is ready")
 
     def log(self) -> str:
         return self._log.read_text()

@@ -140,6 +140,7 @@ def test_a_server_of_the_release_before_goes_on_while_the_schema_is_upgraded_and
     beside = Peer(new.host, new.port)
     handle = beside.submit("SUBMIT_JOB_BG", b"f", b"", b"from the new")
     wait_for(lambda: _grabbed(worker) == [handle, b"f", b"from the new"], "the old server hands it out")
+    worker.send("WORK_COMPLETE", handle, b"")
     for peer in (client, worker, beside):
         peer.close()
     old_server.stop()

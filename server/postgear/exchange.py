@@ -19,7 +19,7 @@ from .connecting import first_line
 from .errors import SchemaError, StoreError, StoreInDoubt, StoreRefused, StoreUnavailable
 from .function_ids import FunctionIds
 from .job_holder import TICK_SECONDS, JobHolder
-from .logs import event
+from .logs import Reminder, event
 from .store.postgres import PostgresStore
 
 log = logging.getLogger("postgear.exchange")
@@ -49,8 +49,6 @@ PROGRESS_SECONDS: Final = 1.0
 BACKOFF_SECONDS: Final = (0.05, 2.0)
 RECONNECT_SECONDS: Final = 3.0
 """After the database was away for all, the first server to be back gives the others this long before it takes them for dead."""
-REMIND_SECONDS: Final = 30.0
-"""How often the log says that the database is still away."""
 AWAY: Final = "database still away, retrying"
 ADVICE: Final = "check that PostgreSQL runs and that the DSN is right"
 LEASE_MARGIN: Final = 0.75
@@ -86,6 +84,7 @@ class Exchange:
         self._claim_wanted = asyncio.Event()
         self._settlers: list[asyncio.Future[None]] = []  # wait for the next round of finishes
         self._is_finishing = False
+        self._claiming = asyncio.Lock()  # held while a claim is under way
         self._finishing: list[int] = []  # taken from the holder, not yet committed
         self._releasing: list[int] = []
         self._unused: list[int] = []
@@ -97,8 +96,7 @@ class Exchange:
         self._promote_at = 0.0
         self.renewed_at = 0.0  # by the loop's clock
         self._reap_at = 0.0
-        self._told = ""
-        self._remind_at = 0.0
+        self._reminder = Reminder(log, self._loop.time)
         self._running: set[asyncio.Task[None]] = set()
         self.fatal: asyncio.Future[None] = self._loop.create_future()
 
@@ -118,7 +116,7 @@ class Exchange:
             if isinstance(error, StoreRefused) or not isinstance(error, StoreUnavailable | StoreInDoubt):
                 raise
             event(log, logging.WARNING, "database away, retrying", reason=first_line(str(error)), advice=ADVICE)
-            self._remind_later(AWAY)
+            self._reminder.told(AWAY)
         for loop in (
             self._reconnect(),
             self._finish_loop(),
@@ -153,10 +151,16 @@ class Exchange:
         except TimeoutError:
             raise StoreUnavailable("the database does not answer") from None
 
+    async def settle_all(self) -> None:
+        """Do the same for a holder that wants no more jobs: what a claim under way brings goes back, too."""
+        async with self._claiming:
+            pass
+        await self.settle()
+
     @property
     def is_settled(self) -> bool:
-        """Whether no finish or release is waiting or under way."""
-        return not self._has_finishes() and not self._is_finishing
+        """Whether no finish, release or claim is waiting or under way."""
+        return not (self._has_finishes() or self._is_finishing or self._claiming.locked())
 
     def _has_finishes(self) -> bool:
         holder = self._holder
@@ -164,9 +168,10 @@ class Exchange:
 
     async def stop(self) -> None:
         """End the lease if the database answers; stop the loops."""
-        for task in list(self._running):
-            task.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
+        while self._running:  # a wait_for whose end comes at the same moment swallows the cancellation (Python 3.11)
+            for task in self._running:
+                task.cancel()
+            await asyncio.wait(self._running, timeout=0.1)
         if self._up.is_set() and self.store.lease:
             try:
                 await asyncio.wait_for(self.store.end_lease(), 2)
@@ -203,7 +208,7 @@ class Exchange:
     def _lost(self, reason: str) -> None:
         if self._up.is_set():
             event(log, logging.WARNING, "database connection lost", reason=first_line(reason), advice=ADVICE)
-            self._remind_later(AWAY)
+            self._reminder.told(AWAY)
             self._up.clear()
             self._down.set()
             self._holder.store_is_up = False
@@ -264,24 +269,14 @@ class Exchange:
                     await self._connect()
                     event(log, logging.INFO, "database connected")
                 except SchemaError as error:
-                    self._remind(logging.ERROR, "schema missing, retrying", error)
+                    self._reminder.remind(logging.ERROR, "schema missing, retrying", first_line(str(error)))
                     self.store.close()
                 except StoreError as error:
-                    self._remind(logging.WARNING, AWAY, error)
+                    self._reminder.remind(logging.WARNING, AWAY, first_line(str(error)))
                     self.store.close()
                 if not self._up.is_set():
                     await asyncio.sleep(pause * random.uniform(0.5, 1.0))
                     pause = min(pause * 2, longest)
-
-    def _remind(self, level: int, name: str, error: Exception) -> None:
-        """Log what keeps the database away: when it is something else, and now and then."""
-        if name != self._told or self._loop.time() >= self._remind_at:
-            event(log, level, name, reason=first_line(str(error)))
-            self._remind_later(name)
-
-    def _remind_later(self, told: str) -> None:
-        self._told = told
-        self._remind_at = self._loop.time() + REMIND_SECONDS
 
     def _tell(self, level: int, name: str, error: StoreError, **fields: Any) -> None:
         """Log that a statement failed, unless that is because the database is away, which has been told."""
@@ -466,16 +461,17 @@ class Exchange:
                 self._claim_wanted.set()
         if holder.releases or holder.unused or self._releasing or self._unused:
             await self.settle()  # or younger jobs would be claimed before those that are on their way back
-        lanes = holder.demands(poll=poll)
-        if not lanes:
-            return False
-        try:
-            jobs = await self.store.claim_jobs(lanes, CLAIM_MAX_BYTES, holder.claim_limit)
-        except StoreError:
-            holder.claim_failed(lanes)
-            raise
-        cut = sum(len(job.workload) for job in jobs) >= CLAIM_MAX_BYTES
-        holder.claimed(lanes, jobs, cut=cut)
+        async with self._claiming:
+            lanes = holder.demands(poll=poll)
+            if not lanes:
+                return False
+            try:
+                jobs = await self.store.claim_jobs(lanes, CLAIM_MAX_BYTES, holder.claim_limit)
+            except StoreError:
+                holder.claim_failed(lanes)
+                raise
+            cut = sum(len(job.workload) for job in jobs) >= CLAIM_MAX_BYTES
+            holder.claimed(lanes, jobs, cut=cut)
         self._count_found(len(jobs))
         self._changed()
         return bool(jobs)

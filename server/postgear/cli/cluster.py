@@ -91,8 +91,7 @@ def _cluster(arguments: argparse.Namespace) -> int:
     else:
         print("no server")
     if found.standbys:
-        shown_standbys = [standby._make("" if value is None else value for value in standby) for standby in found.standbys]
-        print_rows(found.standbys[0]._fields, shown_standbys, as_json=False)
+        print_rows(found.standbys[0]._fields, found.standbys, as_json=False)
     else:
         print("no standby")
     return 0

@@ -1,0 +1,62 @@
+"""Servers with a fault built in, to show that the harness finds it: ``python -m tests.failover.broken NAME serve …``.
+
+The product has no such switch: its code is changed here, in the process that serves.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Callable, Sequence
+
+from postgear import cli, exchange, submits
+from postgear.errors import StoreError, StoreInDoubt
+from postgear.store import postgres, session
+
+
+def ack_local() -> None:
+    """Acknowledge what only the primary has."""
+    session._SETTINGS = b"select set_config('synchronous_commit', 'local', false), " + session._SETTINGS.removeprefix(b"select ")
+
+
+def ack_in_doubt() -> None:
+    """Acknowledge submits whose commit nobody knows about."""
+    ended = submits.Submits._ended
+    numbers = itertools.count(1_000_000_000)
+
+    def trusting(self: submits.Submits, outcome: Sequence[int] | StoreError) -> None:
+        if isinstance(outcome, StoreInDoubt) and self._batch is not None:
+            outcome = [next(numbers) for _ in range(len(self._batch))]
+        ended(self, outcome)
+
+    submits.Submits._ended = trusting  # type: ignore[method-assign]
+
+
+def finish_unfenced() -> None:
+    """Delete what a worker completed, whoever holds it by then, and go on giving out jobs when the lease is in doubt."""
+    exchange.LEASE_MARGIN = 1000.0  # type: ignore[misc]
+    postgres.FINISH[b"finish_jobs"] = (
+        b"with deleted as (delete from postgear.job where id = any ($2::bigint[]) and $1::bigint > 0)"
+        b" select null::bigint[] from (select 1) one left join deleted on true"
+    )
+
+
+def attempts_uncounted() -> None:
+    """Claim without counting the attempt, so that a second start looks like the first."""
+    claim = postgres.CLAIM[b"claim_jobs"]
+    postgres.CLAIM[b"claim_jobs"] = claim.replace(
+        b"select *", b"select id, function_id, priority, 1::smallint, unique_key, reducer, workload"
+    )
+
+
+BREAKS: dict[str, Callable[[], None]] = {
+    "ack-local": ack_local,
+    "ack-in-doubt": ack_in_doubt,
+    "finish-unfenced": finish_unfenced,
+    "attempts-uncounted": attempts_uncounted,
+}
+
+
+if __name__ == "__main__":
+    BREAKS[sys.argv[1]]()
+    sys.exit(cli.main(sys.argv[2:]))

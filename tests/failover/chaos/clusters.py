@@ -20,8 +20,8 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from tests.failover.programs import end_with_parent
-from tests.server.load import free_port, query, wait_for
+from tests.failover.chaos.programs import end_with_parent, lasting_port
+from tests.server.load import query, wait_for
 
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
@@ -64,7 +64,7 @@ class Cluster:
 
     def __init__(self, name: str, folder: Path, size: str) -> None:
         self.name = name
-        self.port = free_port()
+        self.port = lasting_port()
         self.folder = folder
         self._programs = programs()
         self._account = account()

@@ -1,4 +1,4 @@
-"""A worker over the wire: ``python -m tests.failover.worker PORT JOURNAL``. It runs what comes and connects again for ever."""
+"""A worker over the wire: ``python -m tests.failover.chaos.worker PORT JOURNAL``. It runs what comes and connects again for ever."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import sys
 import time
 
-from tests.failover.records import ENDED, STARTED, Journal, milliseconds
+from tests.failover.chaos.records import ENDED, STARTED, Journal, milliseconds
 from tests.server.bytes import Peer, request
 
 FUNCTION = b"chaos"

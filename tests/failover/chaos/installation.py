@@ -12,10 +12,10 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 from postgear import schema
-from tests.failover.clusters import DATABASE, Pair, account
-from tests.failover.network import Network
-from tests.failover.programs import Program, start
-from tests.server.load import free_port, wait_for
+from tests.failover.chaos.clusters import DATABASE, Pair, account
+from tests.failover.chaos.network import Network
+from tests.failover.chaos.programs import Program, lasting_port, start
+from tests.server.load import wait_for
 
 SERVERS = ("a", "b")
 WORKERS_PER_SERVER = 3
@@ -82,7 +82,7 @@ class Installation:
         with psycopg.connect(self.pair.primary.dsn, autocommit=True) as connection:
             connection.execute(AUDIT)
         for name in SERVERS:
-            port = free_port()
+            port = lasting_port()
             self._start_server(name, port)
             for peer in ("producers", "workers"):
                 self._ports[f"{peer}-{name}"] = self.network.link(f"{peer}-{name}", port)
@@ -104,7 +104,7 @@ class Installation:
         return self.folder / f"clock-{server}"
 
     def _start_server(self, name: str, port: int) -> None:
-        module = ["-m", "tests.failover.broken", self._break] if self._break else ["-m", "postgear"]
+        module = ["-m", "tests.failover.chaos.broken", self._break] if self._break else ["-m", "postgear"]
         command = [sys.executable, *module, "serve", "--dsn", self._dsn(f"server-{name}"), "--name", name]
         command += ["--listen", f"127.0.0.1:{port}", "--lease-seconds", str(LEASE_SECONDS)]
         environment = {}
@@ -128,7 +128,7 @@ class Installation:
             return
         folder = self.folder / "bouncer"
         folder.mkdir()
-        port = free_port()
+        port = lasting_port()
         link = self.network.link("bouncer-primary", self.pair.primary.port)
         (folder / "users.txt").write_text('"postgres" ""\n')
         (folder / "pgbouncer.ini").write_text(
@@ -172,7 +172,7 @@ class Installation:
         first = [str(journal)] if module == "worker" else [name, f"{self.seed}/{name}", str(journal)]
         if module == "worker":
             first, arguments = [*arguments, str(journal)], ()
-        command = [sys.executable, "-m", f"tests.failover.{module}", *first, *arguments]
+        command = [sys.executable, "-m", f"tests.failover.chaos.{module}", *first, *arguments]
         return start(name, command, self.folder / f"{name}.log")
 
     def stop_producers(self) -> None:

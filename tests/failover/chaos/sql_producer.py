@@ -1,4 +1,4 @@
-"""A producer by SQL: ``python -m tests.failover.sql_producer NAME SEED JOURNAL DSN``, until SIGTERM.
+"""A producer by SQL: ``python -m tests.failover.chaos.sql_producer NAME SEED JOURNAL DSN``, until SIGTERM.
 
 Each transaction writes a row of its own and queues the job of that row: by ``gman_do_background``, or by a trigger of the
 row's table.
@@ -14,8 +14,8 @@ import time
 
 import psycopg
 
-from tests.failover.producer import UNIQUES
-from tests.failover.records import ACKED, ASKED, REFUSED, ROLLED_BACK, Journal
+from tests.failover.chaos.producer import UNIQUES
+from tests.failover.chaos.records import ACKED, ASKED, REFUSED, ROLLED_BACK, Journal
 
 PAUSE_SECONDS = 0.02
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
 
-from tests.failover.audit import Round
+from tests.failover.chaos.audit import Round
 
 
 @dataclass

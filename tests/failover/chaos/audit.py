@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.failover import records
-from tests.failover.clusters import Cluster
-from tests.failover.worker import token_of
+from tests.failover.chaos.clusters import Cluster
+from tests.failover.chaos.worker import token_of
 
 FLAG = re.compile(r" possible duplicate handle=(\S+)")
 FAULT_OF_OURS = re.compile(r"^.*(?:Traceback| CRITICAL | ERROR \S+ request failed).*$", re.MULTILINE)

@@ -1,6 +1,6 @@
 """A network that can be cut: a TCP proxy in a process of its own, with a link for each pair that talks.
 
-``python -m tests.failover.network SOCKET`` reads commands, a JSON object a line, from the Unix socket it makes; ``Network``
+``python -m tests.failover.chaos.network SOCKET`` reads commands, a JSON object a line, from the Unix socket it makes; ``Network``
 starts it and tells it what to do. A cut link loses nothing and closes nothing: bytes, new connections and ends of connections
 wait until it is healed, as packets do that are sent again. So nobody learns from the kernel that the other side is gone.
 """
@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.failover.programs import Program, start
+from tests.failover.chaos.programs import Program, start
 
 CHUNK_BYTES = 65536
 DIRECTIONS = {"both": (False, False), "there": (False, True), "back": (True, False)}
@@ -129,7 +129,7 @@ class Network:
     def __init__(self, folder: Path) -> None:
         path = folder / "network"
         self.program: Program = start(
-            "network", [sys.executable, "-m", "tests.failover.network", str(path)], folder / "network.log"
+            "network", [sys.executable, "-m", "tests.failover.chaos.network", str(path)], folder / "network.log"
         )
         self._socket = socket.socket(socket.AF_UNIX)
         while True:

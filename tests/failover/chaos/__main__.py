@@ -15,11 +15,11 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tests.failover.audit import Round, Store, broken_invariants
-from tests.failover.broken import BREAKS
-from tests.failover.faults import DATABASE_FAULTS, FAULTS, OTHER_FAULTS, Kind, impossible
-from tests.failover.installation import Installation
-from tests.failover.report import Measured, Window, line, measure, table
+from tests.failover.chaos.audit import Round, Store, broken_invariants
+from tests.failover.chaos.broken import BREAKS
+from tests.failover.chaos.faults import DATABASE_FAULTS, FAULTS, OTHER_FAULTS, Kind, impossible
+from tests.failover.chaos.installation import Installation
+from tests.failover.chaos.report import Measured, Window, line, measure, table
 
 FAULTS_PER_ROUND = 8
 DRAIN_SECONDS = 60.0
@@ -130,7 +130,7 @@ class Chaos:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="./dev chaos", description=__doc__.partition("\n\n")[2] if __doc__ else None)
+    parser = argparse.ArgumentParser(prog="./dev chaos", description=__doc__)
     parser.add_argument("--minutes", type=float, default=5.0, help="begin no fault after this time (default: %(default)s)")
     parser.add_argument("--seed", help="what all choices come from (default: a new one, which is printed)")
     parser.add_argument("--faults", help=f"only these, with commas between: {', '.join(FAULTS)}")

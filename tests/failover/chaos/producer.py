@@ -1,4 +1,4 @@
-"""A producer over the wire: ``python -m tests.failover.producer NAME SEED JOURNAL PORT…``, until SIGTERM.
+"""A producer over the wire: ``python -m tests.failover.chaos.producer NAME SEED JOURNAL PORT…``, until SIGTERM.
 
 It submits in bursts at one server and goes to the next when that fails. Some jobs have a unique of a few, some are scheduled,
 some are long. A submit is made once: what was refused or not answered is not repeated.
@@ -11,8 +11,8 @@ import signal
 import sys
 import time
 
-from tests.failover.records import ACKED, ASKED, REFUSED, Journal
-from tests.failover.worker import FUNCTION
+from tests.failover.chaos.records import ACKED, ASKED, REFUSED, Journal
+from tests.failover.chaos.worker import FUNCTION
 from tests.server.bytes import Peer, request
 
 BURST = 8

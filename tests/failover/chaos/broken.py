@@ -1,4 +1,4 @@
-"""Servers with a fault built in, to show that the harness finds it: ``python -m tests.failover.broken NAME serve …``.
+"""Servers with a fault built in, to show that the harness finds it: ``python -m tests.failover.chaos.broken NAME serve …``.
 
 The product has no such switch: its code is changed here, in the process that serves.
 """
@@ -36,8 +36,8 @@ def finish_unfenced() -> None:
     """Delete what a worker completed, whoever holds it by then, and go on giving out jobs when the lease is in doubt."""
     exchange.LEASE_MARGIN = 1000.0  # type: ignore[misc]
     postgres.FINISH[b"finish_jobs"] = (
-        b"with deleted as (delete from postgear.job where id = any ($2::bigint[]) and $1::bigint > 0)"
-        b" select null::bigint[] from (select 1) one left join deleted on true"
+        b"with deleted as (delete from postgear.job where id = any ($2::bigint[]) and $1::bigint > 0 returning id)"
+        b" select case when count(*) < 0 then array_agg(id) end from deleted"
     )
 
 

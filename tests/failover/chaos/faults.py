@@ -13,9 +13,9 @@ from typing import TypeAlias
 
 import psycopg
 
-from tests.failover.clusters import Cluster
-from tests.failover.installation import FAKETIME, LEASE_SECONDS, Installation
-from tests.failover.network import DIRECTIONS
+from tests.failover.chaos.clusters import Cluster
+from tests.failover.chaos.installation import FAKETIME, LEASE_SECONDS, Installation
+from tests.failover.chaos.network import DIRECTIONS
 
 Fault: TypeAlias = Callable[[Installation, random.Random, Callable[[str], None]], Iterator[float]]
 """(what to break, choices, where to tell of them) → pauses."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import ctypes
 import os
+import random
 import signal
+import socket
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parent.parent.parent.parent
 _libc = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG = 1
 
@@ -65,6 +67,17 @@ class Program:
             self.process.wait(seconds)
         except subprocess.TimeoutExpired:
             self.kill()
+
+
+def lasting_port() -> int:
+    """Return a free port that no outgoing connection will take while its owner is being started again."""
+    while True:
+        port = random.randint(15000, 30000)  # below Linux's ephemeral ports
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            continue
+        return port
 
 
 def start(

@@ -16,6 +16,7 @@ What concerns a server or a job names them: *server*, *function*, *handle*.
         UnsupportedConnection  the object is no connection that can be used (a TypeError, too)
         QueueFull          the function has as many jobs as it may
       EmbeddedError        the embedded PostgreSQL could not be set up or started
+      StandbyError         a standby could not be set up, promoted or rejoined, or it refused
       ProtocolError        the peer sent bytes that are not Gearman; carries the ERROR code
       ServerError          a Gearman server answered with ERROR or could not be reached
         ServerUnreachable  there is no connection to any server; nothing was sent
@@ -91,6 +92,12 @@ class EmbeddedError(PostgearError):
     """The embedded PostgreSQL could not be set up or started."""
 
     exit_code = 5
+
+
+class StandbyError(PostgearError):
+    """A standby could not be set up, promoted or rejoined, or it refused because something might be lost."""
+
+    exit_code = 8
 
 
 class ProtocolError(PostgearError):

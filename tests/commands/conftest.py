@@ -60,7 +60,7 @@ def start_worker(request: pytest.FixtureRequest, folder: Path) -> Iterator[Calla
     def start(*arguments: str, is_ready: bool = True, **more: object) -> WorkerProcess:
         log_path = folder / f"worker-{next(_numbers)}.log"
         words = arguments
-        if "--servers" not in arguments and "command" not in more:
+        if not {"--servers", "--dsn"} & set(arguments) and "command" not in more:
             words = (*arguments, "--servers", request.getfixturevalue("server").address)
         worker = WorkerProcess(*words, folder=folder, log_path=log_path, **more)  # type: ignore[arg-type]
         started.append(worker)

@@ -152,7 +152,7 @@ def test_a_reader_that_leaves_ends_it_quietly(start_worker: Start, pipeline: Ope
 
 def test_input_of_any_size_needs_little_memory(start_worker: Start, pipeline: Open) -> None:
     start_worker("jobs:worker", "--concurrency", "4")
-    process = pipeline("map", "-n", "4", "reverse")
+    process = pipeline("map", "-n", "2", "reverse")
     assert process.stdin is not None
     assert process.stdout is not None
     source = subprocess.Popen(["sh", "-c", "yes | tr '\\n' x | head -c 200000000 | fold -w 1000000"], stdout=process.stdin)

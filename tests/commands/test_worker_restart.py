@@ -7,6 +7,8 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.commands.conftest import APP
 from tests.commands.worker_process import WorkerProcess, is_alive
 from tests.server.bytes import Peer
@@ -42,10 +44,12 @@ def do(client: Peer, function: bytes, workload: bytes) -> bytes:
     return body.split(b"\0", 1)[1]
 
 
+@pytest.mark.parametrize("is_direct", [False, True], ids=["server", "database"])
 def test_restarts_under_a_stream_of_jobs_run_each_exactly_once(
-    start_worker: Start, server: ServerProcess, folder: Path, dsn: str
+    is_direct: bool, start_worker: Start, server: ServerProcess, folder: Path, dsn: str
 ) -> None:
-    worker = start_worker("jobs:worker", "--processes", "2", "--concurrency", "4")
+    source = ("--dsn", dsn) if is_direct else ()
+    worker = start_worker("jobs:worker", "--processes", "2", "--concurrency", "4", *source)
     submitter = Submitter(server, b"note", burst=5)
     submitter.start()
     for number in range(1, 4):

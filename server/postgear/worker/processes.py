@@ -291,7 +291,7 @@ class Supervisor:
 
     async def _watch(self) -> None:
         """Restart when a file has changed."""
-        watch = Watch(self._folders)
+        watch = await asyncio.to_thread(Watch, self._folders)
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             if changed := await asyncio.to_thread(watch.look):

@@ -96,7 +96,10 @@ class Chaos:
         for window in windows:
             self._measured.append(measure(window, journals))
             self._tell(line(self._measured[-1]))
-        broken = list(broken_invariants(journals, store, [each.log_path.read_text() for each in installation.servers.values()]))
+        logs = [
+            [each.log_path.read_text() for each in programs] for programs in (installation.servers.values(), installation.workers)
+        ]
+        broken = list(broken_invariants(journals, store, *logs))
         if took is None:
             broken.append(f"not drained within {DRAIN_SECONDS:.0f} s: {len(store.queued)} jobs, e.g. {sorted(store.queued)[:5]}")
         broken += [

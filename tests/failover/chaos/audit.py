@@ -14,7 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.failover import records
+from tests.failover.chaos import records
 from tests.failover.chaos.clusters import Cluster
 from tests.failover.chaos.worker import token_of
 
@@ -122,6 +122,7 @@ class Store:
             )
         ]
         self.queued = {f"H:chaos:{number}" for (number,) in primary.query("select id from postgear.job")}
+        self.effects = Counter(handle for (handle,) in primary.query("select handle from chaos.effect"))
         self.produced = {
             token for (token,) in primary.query("select token from chaos.produced union all select token from chaos.article")
         }
@@ -129,14 +130,14 @@ class Store:
     @staticmethod
     def clear(primary: Cluster) -> None:
         """Forget the round; leases live on."""
-        primary.query("truncate chaos.produced, chaos.article, chaos.inserted, chaos.completed")
+        primary.query("truncate chaos.produced, chaos.article, chaos.inserted, chaos.completed, chaos.effect")
 
 
-def broken_invariants(journals: Round, store: Store, server_logs: Iterable[str]) -> Iterator[str]:
+def broken_invariants(journals: Round, store: Store, server_logs: Iterable[str], worker_logs: Iterable[str]) -> Iterator[str]:
     """Yield a line for each invariant that does not hold, with some cases."""
-    checks = (_acked_is_done, _done_was_committed, _completed_once, _second_start_is_flagged, _uniques, _schedule)
+    checks = (_acked_is_done, _done_was_committed, _completed_once, _effects_once, _second_start_is_flagged, _uniques, _schedule)
     logs = list(server_logs)
-    flags = Counter(handle for log in logs for handle in FLAG.findall(log))
+    flags = Counter(handle for log in (*logs, *worker_logs) for handle in FLAG.findall(log))
     for check in checks:
         for what, cases in check(journals, store, flags):
             found = list(cases)
@@ -193,6 +194,13 @@ def _completed_once(journals: Round, store: Store, flags: Counter[str]) -> Cases
     )
     ran = {handle for _, handle in journals.ended}
     yield "deleted without having run", (each for each in store.completed if each.handle not in ran)
+
+
+def _effects_once(journals: Round, store: Store, flags: Counter[str]) -> Cases:
+    ended_here = {each.handle for each in store.completed if each.deleted_by.endswith(" handler")}
+    yield "effects more than once", (handle for handle, count in store.effects.items() if count > 1)
+    yield "effects of jobs that others ended", set(store.effects) - ended_here
+    yield "ended without their effect", ended_here - set(store.effects)
 
 
 def _second_start_is_flagged(journals: Round, store: Store, flags: Counter[str]) -> Cases:

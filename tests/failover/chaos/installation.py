@@ -19,6 +19,7 @@ from tests.server.load import wait_for
 
 SERVERS = ("a", "b")
 WORKERS_PER_SERVER = 3
+DIRECT_WORKERS = 2
 LEASE_SECONDS = 4.0
 QUEUE = "chaos"
 PGBOUNCER = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
@@ -32,6 +33,7 @@ create table chaos.inserted (id bigint, workload bytea, key bytea, at timestampt
 create table chaos.completed (
     id bigint, workload bytea, attempt smallint, lease bigint, deleted_by text, at timestamptz
 );
+create table chaos.effect (handle text);
 create table chaos.lease (lease bigint, name text);
 create function chaos.note() returns trigger language plpgsql security definer as $$
 begin
@@ -86,7 +88,8 @@ class Installation:
             self._start_server(name, port)
             for peer in ("producers", "workers"):
                 self._ports[f"{peer}-{name}"] = self.network.link(f"{peer}-{name}", port)
-        self._direct_dsn = self._dsn("sql")
+        self._sql_dsn = self._dsn("sql")
+        self._worker_dsn = self._dsn("direct")
         self._start_bouncer()
         for name in SERVERS:
             self.wait_until_ready(name)
@@ -156,11 +159,14 @@ class Installation:
             for name in SERVERS
             for index in range(WORKERS_PER_SERVER)
         ]
+        self.workers += [
+            self._start_program("direct_worker", f"r{number}-direct{index}", self._worker_dsn) for index in range(DIRECT_WORKERS)
+        ]
         ports = [str(self._ports[f"producers-{name}"]) for name in SERVERS]
         self.producers = [
             self._start_program("producer", f"r{number}-wire0", *ports),
             self._start_program("producer", f"r{number}-wire1", *reversed(ports)),
-            self._start_program("sql_producer", f"r{number}-sql0", self._direct_dsn),
+            self._start_program("sql_producer", f"r{number}-sql0", self._sql_dsn),
         ]
         if self.bouncer is not None:
             self.producers.append(self._start_program("sql_producer", f"r{number}-sql1", self._pooled_dsn))
@@ -169,10 +175,8 @@ class Installation:
         journal = self.folder / f"{name}.journal"
         journal.touch()
         self.journals.append(journal)
-        first = [str(journal)] if module == "worker" else [name, f"{self.seed}/{name}", str(journal)]
-        if module == "worker":
-            first, arguments = [*arguments, str(journal)], ()
-        command = [sys.executable, "-m", f"tests.failover.chaos.{module}", *first, *arguments]
+        seed = [] if "worker" in module else [f"{self.seed}/{name}"]
+        command = [sys.executable, "-m", f"tests.failover.chaos.{module}", name, *seed, str(journal), *arguments]
         return start(name, command, self.folder / f"{name}.log")
 
     def stop_producers(self) -> None:

@@ -1,4 +1,4 @@
-"""A worker over the wire: ``python -m tests.failover.chaos.worker PORT JOURNAL``. It runs what comes and connects again for ever."""
+"""A worker over the wire: ``python -m tests.failover.chaos.worker NAME JOURNAL PORT``, until it is killed."""
 
 from __future__ import annotations
 
@@ -48,4 +48,4 @@ def main(port: int, journal: Journal) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), Journal(sys.argv[2]))
+    main(int(sys.argv[3]), Journal(sys.argv[2]))

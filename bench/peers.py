@@ -1,7 +1,7 @@
 """The other queues in PostgreSQL whose SQL functions are measured: their pinned packages, and their schemas.
 
 The packages are installed as `pinned/` says into `build/peers`, which git ignores, the first time they are needed: of
-procrastinate only its own wheel, for the schema in it; of graphile-worker all that its command needs to run.
+graphile-worker and of the Python ones all that they need to run, but psycopg, which is this environment's.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ _ENVIRONMENT: Final = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "pa
 
 
 @functools.cache
-def procrastinate_folder() -> Path:
-    """Return the folder of the installed package, installing it first if need be. Raises BenchError where that fails."""
+def python_folder() -> Path:
+    """Return the folder of the Python packages, installing them first if need be. Raises BenchError where that fails."""
     requirements = _PINNED / "requirements.txt"
-    target = _BUILD / "procrastinate"
+    target = _BUILD / "python"
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--require-hashes"]
     _install([*pip, "--requirement", str(requirements), "--target", str(target)], target, [requirements])
-    return target / "procrastinate"
+    return target
 
 
 @functools.cache
@@ -51,8 +51,9 @@ def graphile_folder() -> Path:
 def versions() -> dict[str, str]:
     """Return the versions of the peers that are installed."""
     found = {}
-    for metadata in (_BUILD / "procrastinate").glob("procrastinate-*.dist-info"):
-        found["procrastinate"] = metadata.stem.partition("-")[2]
+    for name in ("procrastinate", "pgqueuer"):
+        for metadata in (_BUILD / "python").glob(f"{name}-*.dist-info"):
+            found[name] = metadata.stem.partition("-")[2]
     package = _BUILD / "graphile" / "node_modules" / "graphile-worker" / "package.json"
     if package.exists():
         found["graphile-worker"] = str(json.loads(package.read_text())["version"])
@@ -61,17 +62,27 @@ def versions() -> dict[str, str]:
 
 def make_procrastinate_schema(cluster: Cluster, dsn: str) -> None:
     """Apply the schema that the package brings."""
-    schema = (procrastinate_folder() / "sql" / "schema.sql").read_text()
+    schema = (python_folder() / "procrastinate" / "sql" / "schema.sql").read_text()
     with cluster.connect(dsn) as connection:
         connection.execute(sql.SQL(schema))
 
 
 def make_graphile_schema(cluster: Cluster, dsn: str) -> None:
     """Run graphile-worker's migrations by its command."""
-    parameters = conninfo_to_dict(dsn)
-    environment = {name: str(parameters[key]) for key, name in _ENVIRONMENT.items() if parameters.get(key) is not None}
     command = ["node", str(graphile_folder() / "dist" / "cli.js"), "--schema-only"]
-    _run(command, _SCHEMA_TIMEOUT_SECONDS, os.environ | environment)
+    _run(command, _SCHEMA_TIMEOUT_SECONDS, os.environ | libpq_environment(dsn))
+
+
+def make_pgqueuer_schema(_: Cluster, dsn: str) -> None:
+    """Run pgqueuer's command for it."""
+    environment = os.environ | libpq_environment(dsn) | {"PYTHONPATH": str(python_folder())}
+    _run([sys.executable, "-m", "pgqueuer", "install"], _SCHEMA_TIMEOUT_SECONDS, environment)
+
+
+def libpq_environment(dsn: str) -> dict[str, str]:
+    """Return the variables that libpq, and its imitations, read instead of a DSN."""
+    parameters = conninfo_to_dict(dsn)
+    return {name: str(parameters[key]) for key, name in _ENVIRONMENT.items() if parameters.get(key) is not None}
 
 
 def _install(command: list[str], target: Path, files: list[Path]) -> None:

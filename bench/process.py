@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -30,12 +30,13 @@ def child(
     user: str | None = None,
     stop_signal: int = signal.SIGTERM,
     grace_seconds: float = 10.0,
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run *command* for the time of the block; its output is appended to *log*.
 
     pipes: stdin and stdout are pipes instead of nothing and the log.
     user: the user to become, which needs root. On leaving, the process gets *stop_signal* and, after *grace_seconds*,
-    its whole group gets SIGKILL. A session of its own keeps the terminal's Ctrl-C from it.
+    its whole group gets SIGKILL. environment: added to this process's. A session of its own keeps the terminal's Ctrl-C from it.
     """
     with log.open("ab") as output:
         process = subprocess.Popen(
@@ -44,6 +45,7 @@ def child(
             stdout=subprocess.PIPE if pipes else output,
             stderr=output,
             start_new_session=True,
+            env=None if environment is None else {**os.environ, **environment},
             user=user,
             group=pwd.getpwnam(user).pw_gid if user else None,
             extra_groups=[] if user else None,

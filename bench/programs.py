@@ -6,6 +6,7 @@ import contextlib
 import json
 import selectors
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Final
@@ -15,7 +16,7 @@ from .process import BenchError, child, tail, wait_until
 
 _SOURCES: Final = Path(__file__).resolve().parent / "load"
 _BUILD: Final = _SOURCES / "build"
-_NAMES: Final = ("pipelined", "clients", "workers", "starts")
+_NAMES: Final = ("pipelined", "clients", "workers", "starts", "tasks")
 _FLAGS: Final = ("-O2", "-std=c99", "-Wall", "-Wextra", "-Werror")
 _TIMEOUT_SECONDS: Final = 120  # of one load; the slowest that is asked for here takes about 10 s
 _REGISTER_TIMEOUT_SECONDS: Final = 10.0
@@ -53,6 +54,35 @@ class Load:
     def clients(self, jobs: int, clients: int, mode: str) -> Figures:
         """Submit jobs by synchronous clients; mode: background or foreground."""
         return self._run("clients", "-n", str(jobs), "-c", str(clients), "-m", mode)
+
+    def tasks(self, jobs: int, in_flight: int) -> Figures:
+        """Run foreground jobs by libgearman's tasks."""
+        return self._run("tasks", "-n", str(jobs), "-f", str(in_flight))
+
+    def mapped(self, library: str, jobs: int, in_flight: int) -> Figures:
+        """Run foreground jobs by a client in Python; library: postgear or pygearman."""
+        command = [
+            sys.executable,
+            "-W",
+            "ignore",
+            "-m",
+            "bench.load.map",
+            library,
+            str(self._server.port),
+            str(jobs),
+            str(in_flight),
+        ]
+        self._log.unlink(missing_ok=True)
+        with child(command, self._log, pipes=True) as process:
+            return self._read(process, library)
+
+    @contextlib.contextmanager
+    def python_worker(self) -> Iterator[None]:
+        """Keep one of postgear's workers connected for the time of the block."""
+        command = [sys.executable, "-m", "bench.load.noop_worker", str(self._server.port)]
+        with child(command, self._log.with_name("worker.log")) as process:
+            self._wait_for_workers(1, process)
+            yield
 
     @contextlib.contextmanager
     def workers(self, workers: int) -> Iterator[None]:

@@ -33,10 +33,13 @@ class Queue(Contestant):
     """A queue that is used by SQL.
 
     enqueue: the statement by which a session adds one job.
+    fill: the statement that adds so many jobs at once. drain: its worker, a module of `drain`.
     row_trigger, statement_trigger: SQL that makes the table item queue a job for each row inserted; None: it has no such.
     """
 
     enqueue: str = ""
+    fill: str = ""
+    drain: str = ""
     row_trigger: str | None = None
     statement_trigger: str | None = None
 
@@ -122,10 +125,13 @@ PROCRASTINATE: Final = Queue(
     "procrastinate",
     "procrastinate",
     "procrastinate_jobs",
-    _peer(peers.procrastinate_folder),
+    _peer(peers.python_folder),
     prepare=peers.make_procrastinate_schema,
     enqueue="select procrastinate_defer_jobs_v1(array[row('default', 'index', 0, null, null,"
     f" '{WORKLOAD}', null)::procrastinate_job_to_defer_v1])",
+    fill="select procrastinate_defer_jobs_v1(array_agg(row('default', 'index', 0, null, null,"
+    f" '{WORKLOAD}', null)::procrastinate_job_to_defer_v1)) from generate_series(1, %s::integer)",
+    drain="procrastinate_worker",
     row_trigger=_trigger(
         "row",
         "perform procrastinate_defer_jobs_v1(array[row('default', 'index', 0, null, null,"
@@ -139,6 +145,8 @@ GRAPHILE: Final = Queue(
     _peer(peers.graphile_folder),
     prepare=peers.make_graphile_schema,
     enqueue=f"select graphile_worker.add_job('index', '{WORKLOAD}')",
+    fill=f"select count(*) from graphile_worker.add_jobs(array(select row('index', '{WORKLOAD}', null, null, null, null,"
+    " null, null)::graphile_worker.job_spec from generate_series(1, %s::integer)))",
     row_trigger=_trigger("row", "perform graphile_worker.add_job('index', row_to_json(new))"),
     statement_trigger=_trigger(
         "statement",
@@ -146,4 +154,23 @@ GRAPHILE: Final = Queue(
         " null, null)::graphile_worker.job_spec from new_rows))",
     ),
 )
+DIRECT: Final = dataclasses.replace(
+    GMAN_SQL,
+    name="postgear-direct",
+    title="postgear",
+    fill=f"select count(gman_do_background('index', '{WORKLOAD}')) from generate_series(1, %s::integer)",
+    drain="postgear_worker",
+)
+PGQUEUER: Final = Queue(
+    "pgqueuer",
+    "pgqueuer",
+    "pgqueuer",
+    _peer(peers.python_folder),
+    prepare=peers.make_pgqueuer_schema,
+    fill="insert into pgqueuer (priority, entrypoint, payload, status)"
+    f" select 0, 'index', convert_to('{WORKLOAD}', 'UTF8'), 'queued' from generate_series(1, %s::integer)",
+    drain="pgqueuer_worker",
+)
+DIRECT_QUEUES: Final = (DIRECT, PROCRASTINATE, PGQUEUER, GRAPHILE)
+"""Those whose own workers are measured."""
 QUEUES: Final = (GMAN_SQL, GMAN_PLPYTHON, BARE, NO_TRIGGER, PROCRASTINATE, GRAPHILE)

@@ -11,6 +11,7 @@ import time
 from typing import Final
 
 from .contestants import GEARMAND, GEARMAND_BUCKETS, GEARMAND_POSTGRES, POSTGEAR, Place, Server
+from .direct_rows import DIRECT_ROWS
 from .process import BenchError, cpu_seconds, resident_bytes, tree_cpu_seconds, wait_until
 from .programs import Figures, Load
 from .row import Figure, Loads, Row, Target
@@ -18,6 +19,8 @@ from .sql_rows import SQL_ROWS
 
 _EMPTY_TIMEOUT_SECONDS: Final = 10.0
 _STATUS_TIMEOUT_SECONDS: Final = 5.0
+_MAP_IN_FLIGHT: Final = 100
+_MAP_WORKERS: Final = 4
 _SETTLE_SECONDS: Final = 2.0  # after connecting, before an idle server's CPU is counted
 
 
@@ -59,6 +62,25 @@ def _foreground(place: Place, loads: Loads, clients: int, workers: int) -> Figur
         with load.workers(workers):
             printed = load.clients(loads.jobs, clients, "foreground")
     return _per_second(printed) | {"p50_microseconds": printed["p50_seconds"] * 1e6}
+
+
+def _map(place: Place, loads: Loads) -> Figures:
+    """One client, 100 jobs in flight: each library's with four workers of libgearman, and postgear's with its own worker."""
+    figures = {"jobs": float(loads.jobs)}
+    with place.server() as server:
+        load = Load(server, place.folder)
+        with load.workers(_MAP_WORKERS):
+            figures["map_per_second"] = _rate_of(load.mapped("postgear", loads.jobs, _MAP_IN_FLIGHT))
+            figures["libgearman_per_second"] = _rate_of(load.tasks(loads.jobs, _MAP_IN_FLIGHT))
+            figures["pygearman_per_second"] = _rate_of(load.mapped("pygearman", loads.jobs // 10, _MAP_IN_FLIGHT))
+        wait_until(lambda: server.counts()[2] == 0, "the workers' end", timeout_seconds=_EMPTY_TIMEOUT_SECONDS)
+        with load.python_worker():
+            figures["both_per_second"] = _rate_of(load.mapped("postgear", loads.jobs, _MAP_IN_FLIGHT))
+    return figures
+
+
+def _rate_of(printed: Figures) -> float:
+    return printed["jobs"] / printed["seconds"]
 
 
 def _backlog(place: Place, loads: Loads) -> Figures:
@@ -174,6 +196,18 @@ ROWS: Final = (
         contestants=(POSTGEAR, GEARMAND, GEARMAND_BUCKETS),
     ),
     Row(
+        "map-100k",
+        _map,
+        (
+            Figure("map_per_second", "map over 100,000 inputs, Client.map, 4 C workers", "jobs/s"),
+            Figure("libgearman_per_second", "… libgearman's run_tasks by 100", "jobs/s"),
+            Figure("pygearman_per_second", "… pygearman's submit_multiple_jobs by 100", "jobs/s"),
+            Figure("both_per_second", "… Client.map and one process of Worker", "jobs/s"),
+        ),
+        100_000,
+        contestants=(POSTGEAR, GEARMAND, GEARMAND_BUCKETS),
+    ),
+    Row(
         "backlog",
         _backlog,
         (
@@ -194,4 +228,5 @@ ROWS: Final = (
         contestants=(POSTGEAR, GEARMAND, GEARMAND_POSTGRES),
     ),
     *SQL_ROWS,
+    *DIRECT_ROWS,
 )

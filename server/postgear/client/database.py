@@ -146,7 +146,7 @@ class DatabaseClient(Client):
         return _status(self._row(_STATUS, handle))
 
     def status_of_unique(self, unique: str | bytes) -> Status:
-        """Return the state of the background job with this unique, of whatever function."""
+        """Return the state of the background job with this unique, of whatever function; not for mere producers."""
         return _status(self._row(_STATUS_OF_UNIQUE, encode_unique(unique)))
 
     def cancel(self, handle: str) -> bool:

@@ -22,6 +22,7 @@ from tests.failover.chaos.installation import Installation
 from tests.failover.chaos.report import Measured, Window, line, measure, table
 
 FAULTS_PER_ROUND = 8
+LONG_SHARE = 0.005
 DRAIN_SECONDS = 60.0
 WARM_UP_SECONDS = 1.5
 SETTLE_SECONDS = (1.5, 4.0)
@@ -140,6 +141,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--per-round", type=int, default=FAULTS_PER_ROUND, help="faults between two checks (default: %(default)s)"
     )
+    parser.add_argument(
+        "--long", type=float, default=LONG_SHARE, help="share of jobs over the wire that take 0.5 to 2.5 s (default: %(default)s)"
+    )
     parser.add_argument("--break", dest="broken", choices=sorted(BREAKS), help="run servers with this fault built in: must fail")
     parser.add_argument("--keep", action="store_true", help="leave the logs also when all held")
     arguments = parser.parse_args()
@@ -157,7 +161,7 @@ def main() -> int:
     # Not a folder that only root may enter: PostgreSQL does not run as root.
     folder = Path(tempfile.mkdtemp(prefix="postgear-chaos-"))
     folder.chmod(0o755)
-    installation = Installation(folder, seed, arguments.broken)
+    installation = Installation(folder, seed, arguments.broken, arguments.long)
     broken: list[str] = []
     try:
         for name, reason in impossible(installation).items():

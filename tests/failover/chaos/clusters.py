@@ -60,9 +60,9 @@ def account() -> pwd.struct_passwd:
 
 
 class Cluster:
-    """One cluster: a node of the pair. *size*: of a small file system of its own for it, where root can mount one."""
+    """One cluster: a node of the pair. *size*: of a small file system of its own, None for none; see ``is_mounted``."""
 
-    def __init__(self, name: str, folder: Path, size: str) -> None:
+    def __init__(self, name: str, folder: Path, size: str | None) -> None:
         self.name = name
         self.port = lasting_port()
         self.folder = folder
@@ -72,12 +72,8 @@ class Cluster:
         self.upstream_port = 0
         """The link to the other node, which this one follows as a standby."""
         folder.mkdir()
-        self.is_mounted = (
-            os.geteuid() == 0
-            and not subprocess.run(
-                ["mount", "-t", "tmpfs", "-o", f"size={size},mode=755", "tmpfs", str(folder)], capture_output=True
-            ).returncode
-        )
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=755", "tmpfs", str(folder)]
+        self.is_mounted = size is not None and subprocess.run(mount, capture_output=True).returncode == 0
         os.chown(folder, self._account.pw_uid, self._account.pw_gid)
         self.data = folder / "data"
         self.log_path = folder.with_suffix(".log")
@@ -239,7 +235,7 @@ class Cluster:
 class Pair:
     """The two nodes and who is primary."""
 
-    def __init__(self, folder: Path, size: str = "700M") -> None:
+    def __init__(self, folder: Path, size: str | None) -> None:
         self.nodes = [Cluster("n1", folder / "n1", size), Cluster("n2", folder / "n2", size)]
         self.primary, self.standby = self.nodes
 

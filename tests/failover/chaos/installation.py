@@ -14,7 +14,7 @@ from psycopg.conninfo import make_conninfo
 from postgear import schema
 from tests.failover.chaos.clusters import DATABASE, Pair, account
 from tests.failover.chaos.network import Network
-from tests.failover.chaos.programs import Program, lasting_port, start
+from tests.failover.chaos.programs import Program, hide_mounts, lasting_port, start
 from tests.server.load import wait_for
 
 SERVERS = ("a", "b")
@@ -22,6 +22,8 @@ WORKERS_PER_SERVER = 3
 DIRECT_WORKERS = 2
 LEASE_SECONDS = 4.0
 QUEUE = "chaos"
+DISK_SIZE = "700M"
+"""Of each cluster: what it needs at most is half of that."""
 PGBOUNCER = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
 FAKETIME = next(iter(glob.glob("/usr/lib/*/faketime/libfaketimeMT.so.1")), None)
 
@@ -55,18 +57,19 @@ select postgear.create_trigger('chaos.article', 'chaos');
 
 
 class Installation:
-    """All of it, running from the constructor on; *break_name* is one of ``broken.BREAKS``."""
+    """All of it, running from the constructor on; *break_name* is one of ``broken.BREAKS``, *long_share* how many jobs are long."""
 
-    def __init__(self, folder: Path, seed: str, break_name: str | None) -> None:
+    def __init__(self, folder: Path, seed: str, break_name: str | None, long_share: float) -> None:
         self.folder = folder
         self.seed = seed
-        self.pair = Pair(folder)
+        self.pair = Pair(folder, DISK_SIZE if hide_mounts() else None)
         self.network = Network(folder)
         self.servers: dict[str, Program] = {}
         self.workers: list[Program] = []
         self.producers: list[Program] = []
         self.journals: list[Path] = []
         self._break = break_name
+        self._long_share = str(long_share)
         self._ports: dict[str, int] = {}
         self.bouncer: Program | None = None
         try:
@@ -164,8 +167,8 @@ class Installation:
         ]
         ports = [str(self._ports[f"producers-{name}"]) for name in SERVERS]
         self.producers = [
-            self._start_program("producer", f"r{number}-wire0", *ports),
-            self._start_program("producer", f"r{number}-wire1", *reversed(ports)),
+            self._start_program("producer", f"r{number}-wire0", self._long_share, *ports),
+            self._start_program("producer", f"r{number}-wire1", self._long_share, *reversed(ports)),
             self._start_program("sql_producer", f"r{number}-sql0", self._sql_dsn),
         ]
         if self.bouncer is not None:

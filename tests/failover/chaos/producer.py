@@ -1,7 +1,7 @@
-"""A producer over the wire: ``python -m tests.failover.chaos.producer NAME SEED JOURNAL PORT…``, until SIGTERM.
+"""A producer over the wire: ``python -m tests.failover.chaos.producer NAME SEED JOURNAL LONG PORT…``, until SIGTERM.
 
 It submits in bursts at one server and goes to the next when that fails. Some jobs have a unique of a few, some are scheduled,
-some are long. A submit is made once: what was refused or not answered is not repeated.
+some (the share LONG) are long. A submit is made once: what was refused or not answered is not repeated.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ UNIQUES = 12
 class Producer:
     """Makes and submits jobs."""
 
-    def __init__(self, name: str, seed: str, journal: Journal, ports: list[int]) -> None:
+    def __init__(self, name: str, seed: str, journal: Journal, long_share: float, ports: list[int]) -> None:
         self._name = name
         self._random = random.Random(seed)
         self._round = name.partition("-")[0]
         self._journal = journal
+        self._long_share = long_share
         self._ports = ports
         self._number = 0
         self.is_stopping = False
@@ -63,7 +64,7 @@ class Producer:
         """Return token, unique, time before which it must not start (0: none), and the packet."""
         self._number += 1
         chance = self._random.random()
-        long = self._random.random() < 0.005
+        long = self._random.random() < self._long_share
         token = f"{self._name}.{self._number}.{self._random.randint(500, 2500) if long else self._random.randint(0, 3)}"
         kind, unique, run_at = self._random.choice(["SUBMIT_JOB_BG", "SUBMIT_JOB_HIGH_BG", "SUBMIT_JOB_LOW_BG"]), "", 0
         if chance < 0.1:
@@ -74,9 +75,9 @@ class Producer:
         return token, unique, run_at, request(kind, FUNCTION, unique.encode(), token.encode())
 
 
-def main(name: str, seed: str, journal: str, *ports: str) -> None:
+def main(name: str, seed: str, journal: str, long_share: str, *ports: str) -> None:
     """Produce until SIGTERM."""
-    producer = Producer(name, seed, Journal(journal), [int(port) for port in ports])
+    producer = Producer(name, seed, Journal(journal), float(long_share), [int(port) for port in ports])
 
     def stop(*_: object) -> None:
         producer.is_stopping = True

@@ -49,6 +49,6 @@ def test_no_promise_is_broken_by_a_minute_of_faults() -> None:
 )
 def test_a_broken_build_is_found(broken: str, faults: str, found: str) -> None:
     # Ends with the first round that shows it; with more long jobs, for a fault is found by what runs when it comes.
-    done = chaos("--minutes", "4", "--per-round", "2", "--long", "0.015", "--break", broken, "--faults", faults)
+    done = chaos("--minutes", "4", "--per-round", "2", "--long", "0.01", "--break", broken, "--faults", faults)
     assert done.returncode == 1
     assert f"  {found}: " in done.stdout

@@ -142,7 +142,7 @@ def _arguments() -> argparse.Namespace:
         "--per-round", type=int, default=FAULTS_PER_ROUND, help="faults between two checks (default: %(default)s)"
     )
     parser.add_argument(
-        "--long", type=float, default=LONG_SHARE, help="share of jobs over the wire that take 0.5 to 2.5 s (default: %(default)s)"
+        "--long", type=float, default=LONG_SHARE, help="share of jobs over the wire that take 1 to 4 s (default: %(default)s)"
     )
     parser.add_argument("--break", dest="broken", choices=sorted(BREAKS), help="run servers with this fault built in: must fail")
     parser.add_argument("--keep", action="store_true", help="leave the logs also when all held")

@@ -40,7 +40,7 @@ def kill_server(installation: Installation, choices: random.Random, tell: Callab
 
 def stop_server(installation: Installation, choices: random.Random, tell: Callable[[str], None]) -> Iterator[float]:
     server = choices.choice(list(installation.servers.values()))
-    seconds = choices.choice([1.0, LEASE_SECONDS + 1.3, LEASE_SECONDS + choices.uniform(0.5, 4)])
+    seconds = choices.choice([2.0, LEASE_SECONDS + 1.3, LEASE_SECONDS + choices.uniform(0.5, 3)])
     tell(f"{server.name} for {seconds:.1f} s")
     server.pause()
     yield seconds

@@ -57,7 +57,7 @@ select postgear.create_trigger('chaos.article', 'chaos');
 
 
 class Installation:
-    """All of it, running from the constructor on; *break_name* is one of ``broken.BREAKS``, *long_share* how many jobs are long."""
+    """All of it, running from the constructor on; *break_name* is one of ``broken.BREAKS``, *long_share* of the jobs are long."""
 
     def __init__(self, folder: Path, seed: str, break_name: str | None, long_share: float) -> None:
         self.folder = folder

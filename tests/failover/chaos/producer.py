@@ -65,7 +65,7 @@ class Producer:
         self._number += 1
         chance = self._random.random()
         long = self._random.random() < self._long_share
-        token = f"{self._name}.{self._number}.{self._random.randint(500, 2500) if long else self._random.randint(0, 3)}"
+        token = f"{self._name}.{self._number}.{self._random.randint(1000, 4000) if long else self._random.randint(0, 3)}"
         kind, unique, run_at = self._random.choice(["SUBMIT_JOB_BG", "SUBMIT_JOB_HIGH_BG", "SUBMIT_JOB_LOW_BG"]), "", 0
         if chance < 0.1:
             unique = f"{self._round}-u{self._random.randrange(UNIQUES)}"

@@ -33,8 +33,15 @@ def ack_in_doubt() -> None:
 
 
 def finish_unfenced() -> None:
-    """Delete what a worker completed, whoever holds it by then, and go on giving out jobs when the lease is in doubt."""
+    """Delete what a worker completed, whoever holds it by then, and take no notice of a lease that is in doubt or lost."""
     exchange.LEASE_MARGIN = 1000.0  # type: ignore[misc]
+    renew = postgres.PostgresStore.renew_lease
+
+    async def renew_blindly(self: postgres.PostgresStore, *, sleeping: bool) -> bool:
+        await renew(self, sleeping=sleeping)
+        return True
+
+    postgres.PostgresStore.renew_lease = renew_blindly  # type: ignore[method-assign]
     postgres.FINISH[b"finish_jobs"] = (
         b"with deleted as (delete from postgear.job where id = any ($2::bigint[]) and $1::bigint > 0 returning id)"
         b" select case when count(*) < 0 then array_agg(id) end from deleted"

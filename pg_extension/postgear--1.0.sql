@@ -4,7 +4,7 @@
 create or replace function gman_runtime() returns boolean
 language plpython3u
 as $runtime$
-# Internal: load the Gearman client into this session, as GD["gman 9029c49362b6"].
+# Internal: load the Gearman client into this session, as GD["gman 442d5dd2aeaa"].
 #
 # Its modules are those of the Python package postgear, written here by build.py; they get a package name of their own,
 # so that they meet no postgear installed for this Python. PL/Python puts a tab before each line, also in literals.
@@ -1114,6 +1114,7 @@ Standard library only, relative imports: it is embedded into the extension's scr
 from __future__ import annotations
 
 import math
+import os
 import socket
 import threading
 import time
@@ -1238,6 +1239,7 @@ class Pool:
     def __init__(self, *, wants_exceptions: bool = True) -> None:
         self.wants_exceptions = wants_exceptions
         self._lock = threading.Lock()
+        self._process_id = os.getpid()
         self._idle: dict[Address, list[Any]] = {}
         self._failed_at: dict[Address, float] = {}
 
@@ -1258,6 +1260,8 @@ class Pool:
     def take(self, address: Address) -> Any:
         """Return a connection that was kept, the one used last, or None. It may have ended."""
         with self._lock:
+            if self._process_id != os.getpid():  # after a fork they are the parent's: each would read answers to the other
+                self._process_id, self._idle = os.getpid(), {}
             channels = self._idle.get(address)
             return channels.pop() if channels else None
 
@@ -2063,7 +2067,7 @@ class Backend:
 '''),
 ]
 
-ROOT = "gman 9029c49362b6".replace(" ", "_")
+ROOT = "gman 442d5dd2aeaa".replace(" ", "_")
 for name, is_package, source in MODULES:
     module = types.ModuleType((ROOT + "." + name).rstrip("."))
     module.__package__ = module.__name__ if is_package else module.__name__.rpartition(".")[0]
@@ -2071,7 +2075,7 @@ for name, is_package, source in MODULES:
         module.__path__ = []
     sys.modules[module.__name__] = module
     exec(compile(source.replace("\n\t", "\n"), "<postgear " + name + ">", "exec"), module.__dict__)
-GD["gman 9029c49362b6"] = sys.modules[ROOT + ".client.backend"].Backend(plpy)
+GD["gman 442d5dd2aeaa"] = sys.modules[ROOT + ".client.backend"].Backend(plpy)
 return True
 $runtime$;
 comment on function gman_runtime() is 'postgear: internal, loads the Gearman client into the session';
@@ -2087,7 +2091,7 @@ language plpython3u
 volatile
 as $$
 # Internal: run a job and return its result. Called by: gman_do and its kin.
-gman = GD.get("gman 9029c49362b6") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 9029c49362b6"]
+gman = GD.get("gman 442d5dd2aeaa") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 442d5dd2aeaa"]
 return gman.wait(function_name, workload, unique_key, priority, timeout)
 $$;
 comment on function gman_wait(bytea, bytea, bytea, smallint, double precision)
@@ -2101,7 +2105,7 @@ volatile
 as $$
 # Internal: submit a background job to the servers set; to the local queue where only another function has servers.
 # Called by: gman_do_background and its kin.
-gman = GD.get("gman 9029c49362b6") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 9029c49362b6"]
+gman = GD.get("gman 442d5dd2aeaa") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 442d5dd2aeaa"]
 return gman.send(function_name, workload, unique_key, priority, run_at)
 $$;
 comment on function gman_send(bytea, bytea, bytea, smallint, timestamptz)
@@ -2115,7 +2119,7 @@ volatile
 rows 100
 as $$
 # Internal: run a job for each workload, yield each one's end. Called by: gman_do_many.
-gman = GD.get("gman 9029c49362b6") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 9029c49362b6"]
+gman = GD.get("gman 442d5dd2aeaa") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 442d5dd2aeaa"]
 return gman.wait_many(function_name, workloads, unique_keys, in_flight, timeout)
 $$;
 comment on function gman_wait_many(bytea, bytea[], bytea[], integer, double precision)
@@ -2128,7 +2132,7 @@ language plpython3u
 volatile
 as $$
 # Internal: remember a job for a sum. Called by: gman_sum_add.
-gman = GD.get("gman 9029c49362b6") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 9029c49362b6"]
+gman = GD.get("gman 442d5dd2aeaa") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 442d5dd2aeaa"]
 return gman.sum_add(state, function_name, workload, unique_key)
 $$;
 comment on function gman_sum_queue(bigint, bytea, bytea, bytea) is 'postgear: internal, a row of gman_sum';
@@ -2138,7 +2142,7 @@ language plpython3u
 volatile
 as $$
 # Internal: run the jobs of a sum and add up their results. Called by: gman_sum.
-gman = GD.get("gman 9029c49362b6") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 9029c49362b6"]
+gman = GD.get("gman 442d5dd2aeaa") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 442d5dd2aeaa"]
 return gman.sum_end(state)
 $$;
 comment on function gman_sum_end(bigint) is 'postgear: internal, the end of gman_sum';
@@ -2149,7 +2153,7 @@ language plpython3u
 volatile
 as $$
 # Internal: connect to each server. Called by: gman_servers_check.
-gman = GD.get("gman 9029c49362b6") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 9029c49362b6"]
+gman = GD.get("gman 442d5dd2aeaa") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 442d5dd2aeaa"]
 return gman.check()
 $$;
 comment on function gman_check() is 'postgear: internal, connects to each server for gman_servers_check';
@@ -2160,7 +2164,7 @@ language plpython3u
 volatile
 as $$
 # Internal: ask the servers set for a job. Called by: gman_status.
-gman = GD.get("gman 9029c49362b6") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 9029c49362b6"]
+gman = GD.get("gman 442d5dd2aeaa") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 442d5dd2aeaa"]
 return [gman.status(handle)]
 $$;
 comment on function gman_ask_status(text) is 'postgear: internal, asks a Gearman server for gman_status';
@@ -2170,7 +2174,7 @@ language plpython3u
 volatile
 as $$
 # Internal: tell the servers set to cancel a job. Called by: gman_cancel.
-gman = GD.get("gman 9029c49362b6") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 9029c49362b6"]
+gman = GD.get("gman 442d5dd2aeaa") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 442d5dd2aeaa"]
 return gman.cancel(handle)
 $$;
 comment on function gman_ask_cancel(text) is 'postgear: internal, tells a Gearman server for gman_cancel';
@@ -2180,7 +2184,7 @@ language plpython3u
 volatile
 as $$
 # Internal: return a list of servers in one form, or raise 22023. Called by: gman_servers_set.
-gman = GD.get("gman 9029c49362b6") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 9029c49362b6"]
+gman = GD.get("gman 442d5dd2aeaa") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 442d5dd2aeaa"]
 return gman.normalize_servers(servers)
 $$;
 comment on function gman_normalize_servers(text) is 'postgear: internal, reads the list of gman_servers_set';

@@ -86,6 +86,7 @@ class Exchange:
         self._claim_wanted = asyncio.Event()
         self._settlers: list[asyncio.Future[None]] = []  # wait for the next round of finishes
         self._is_finishing = False
+        self._claiming = asyncio.Lock()  # held while a claim is under way
         self._finishing: list[int] = []  # taken from the holder, not yet committed
         self._releasing: list[int] = []
         self._unused: list[int] = []
@@ -153,10 +154,16 @@ class Exchange:
         except TimeoutError:
             raise StoreUnavailable("the database does not answer") from None
 
+    async def settle_all(self) -> None:
+        """Do the same for a holder that wants no more jobs: what a claim under way brings goes back, too."""
+        async with self._claiming:
+            pass
+        await self.settle()
+
     @property
     def is_settled(self) -> bool:
-        """Whether no finish or release is waiting or under way."""
-        return not self._has_finishes() and not self._is_finishing
+        """Whether no finish, release or claim is waiting or under way."""
+        return not (self._has_finishes() or self._is_finishing or self._claiming.locked())
 
     def _has_finishes(self) -> bool:
         holder = self._holder
@@ -461,16 +468,17 @@ class Exchange:
                 self._claim_wanted.set()
         if holder.releases or holder.unused or self._releasing or self._unused:
             await self.settle()  # or younger jobs would be claimed before those that are on their way back
-        lanes = holder.demands(poll=poll)
-        if not lanes:
-            return False
-        try:
-            jobs = await self.store.claim_jobs(lanes, CLAIM_MAX_BYTES, holder.claim_limit)
-        except StoreError:
-            holder.claim_failed(lanes)
-            raise
-        cut = sum(len(job.workload) for job in jobs) >= CLAIM_MAX_BYTES
-        holder.claimed(lanes, jobs, cut=cut)
+        async with self._claiming:
+            lanes = holder.demands(poll=poll)
+            if not lanes:
+                return False
+            try:
+                jobs = await self.store.claim_jobs(lanes, CLAIM_MAX_BYTES, holder.claim_limit)
+            except StoreError:
+                holder.claim_failed(lanes)
+                raise
+            cut = sum(len(job.workload) for job in jobs) >= CLAIM_MAX_BYTES
+            holder.claimed(lanes, jobs, cut=cut)
         self._count_found(len(jobs))
         self._changed()
         return bool(jobs)

@@ -1,15 +1,31 @@
 """Functions as Python sees them: a name, the types of payload and result, and for workers what runs it.
 
-The types come from annotations. A payload annotated ``bytes``, or not at all, is given as it came; ``str`` is decoded as
-UTF-8; anything else is read as JSON into that type by msgspec, or by pydantic for its models.
+The types come from annotations. A payload annotated ``bytes``, or not at all, is given as it came; ``str``, and types whose
+values are all str, are decoded as UTF-8; anything else is read as JSON into that type by msgspec, or by pydantic for its models.
+What is None if empty (``bytes | None``, ``str | None``) is else read as without None.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, Protocol, TypeVar, get_type_hints, overload
+from types import SimpleNamespace, UnionType
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Final,
+    Generic,
+    Literal,
+    ParamSpec,
+    Protocol,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+    overload,
+)
 
 from postgear.errors import ConfigError, PayloadError
 
@@ -32,6 +48,8 @@ class Function(Generic[P, R]):
     def __init__(self: Function[bytes, bytes], name: str) -> None: ...
     @overload
     def __init__(self, name: str, payload: type[P], result: type[R]) -> None: ...
+    @overload  # what type[] cannot be, like str | None; annotate: name: Function[str | None, str] = Function(...)
+    def __init__(self: Function[Any, Any], name: str, payload: Any, result: Any) -> None: ...
     def __init__(self, name: str, payload: Any = bytes, result: Any = bytes) -> None:
         self.name: Final = name
         self.payload_type: Final = payload
@@ -141,11 +159,34 @@ def _decoder(kind: Any) -> Callable[[bytes], Any] | None:
         return lambda _data: None
     if isinstance(kind, type) and hasattr(kind, "model_validate_json"):
         return kind.model_validate_json  # type: ignore[no-any-return]
+    others = [each for each in get_args(kind) if each is not type(None)] if get_origin(kind) in (Union, UnionType) else []
+    if len(others) == 1 and (others[0] is bytes or _is_text(others[0])):
+        read = _decoder(others[0])
+        return lambda data: (data if read is None else read(data)) if data else None
     import msgspec
 
     try:
-        decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(kind)
+        decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(kind, dec_hook=_convert)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"JSON cannot be read into {kind!r}: {error}") from error
+    if _is_text(kind):
+        return lambda data: msgspec.convert(data.decode(), kind)
     # An empty workload is what None is sent as.
     return lambda data: decoder.decode(data or b"null")
+
+
+def _convert(kind: type[Any], value: object) -> Any:
+    """Be msgspec's hook for a type that it does not know, within another: pydantic's models."""
+    if not hasattr(kind, "model_validate"):
+        raise TypeError(f"JSON cannot be read into {kind!r}")
+    return kind.model_validate(value)
+
+
+def _is_text(kind: Any) -> bool:
+    """Whether all values of a type are str: they travel as they are, so they are no JSON."""
+    if get_origin(kind) is Literal:
+        return all(isinstance(value, str) for value in get_args(kind))
+    if get_origin(kind) is Annotated:
+        return _is_text(get_args(kind)[0])
+    kind = getattr(kind, "__supertype__", kind)  # of a NewType
+    return isinstance(kind, type) and issubclass(kind, str)

@@ -57,7 +57,7 @@ class ServerExchange(Exchange):
 
     @property
     def is_settled(self) -> bool:
-        """Whether no submit, finish or release is waiting or under way."""
+        """Whether no submit, finish, release or claim is waiting or under way."""
         return self._submits.is_idle and super().is_settled
 
     def _stored(self, batch: SubmitBatch) -> None:

@@ -204,7 +204,7 @@ def test_a_producer_may_do_what_a_client_does(dsn: str, server: ServerProcess) -
         with PythonWorker(server.host, server.port), connect(f"{dsn} user={name}") as database:
             handle = database.submit("later", b"x", unique="u", delay=60)
             assert database.status(handle).known
-            with pytest.raises(StoreError, match="permission denied"):  # a unique may be another's
+            with pytest.raises(StoreError, match="permission denied"):
                 database.status_of_unique("u")
             assert database.do("echo", b"x") == b"x"
             tasks = TaskSet(database)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -405,3 +407,23 @@ def test_time_is_up_at_once(connect: Connect, gearman_server: Any) -> None:
     assert time.monotonic() - started < 5
     with pytest.raises(NotAllSubmitted):
         connect("127.0.0.1:1").submit_many([NewJob("f")])
+
+
+FORKED = """
+import os, sys
+from postgear import Client
+
+client = Client(sys.argv[1], timeout=5)
+client.echo()
+child = os.fork()
+word = b"child" if child == 0 else b"parent"
+for _ in range(300):
+    client.echo(word)
+if child:
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_a_forked_process_does_not_use_the_connections_of_its_parent(gearman_server: Any) -> None:
+    run = subprocess.run([sys.executable, "-c", FORKED, gearman_server.address], capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stderr) == (0, "")

@@ -36,6 +36,8 @@ g: list[str] = client.submit_many([NewJob(index, article), ("index", {"id": 1})]
 h: Task[str] = TaskSet(client).add(index, article)
 i: bool = client.status("H:x:1").running
 j: str = connect("").submit(index, article)
+k: Function[str | None, str] = Function("k", str | None, str)
+l: str = client.do(k, None)
 
 async def main(client: AsyncClient) -> None:
     a: str = await client.do(index, article)
@@ -56,6 +58,7 @@ WRONG = [
     'TaskSet(client).add(index, b"bytes")',
     'connect("").submit(index, 5)',
     "x: bytes = client.do(index, article)",
+    "client.do(k, 5)",
     "client.do(5, b'')",
     "client.do(index, article, priorty='high')",
 ]

@@ -235,7 +235,7 @@ def test_wrong_words_are_told(words: list[str], said: str, capsys: pytest.Captur
 def test_wrong_settings_of_a_worker_end_the_start(start_worker: Start) -> None:
     worker = start_worker("jobs:worker", "--servers", "a:b:c", is_ready=False)
     assert worker.process.wait(WAIT_SECONDS) == 2
-    assert "postgear: servers: a:b:c is not HOST:PORT" in worker.log()
+    assert "postgear: 'a:b:c' is not HOST or HOST:PORT" in worker.log()
 
 
 def test_systemd_is_told(start_worker: Start, folder: Path) -> None:

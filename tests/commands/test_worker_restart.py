@@ -66,6 +66,7 @@ def test_restarts_under_a_stream_of_jobs_run_each_exactly_once(
     assert [text for text, pids in found.items() if len(pids) != 1] == []
     assert len({pid for pids in found.values() for pid in pids}) >= 6, "every generation ran some"
     assert "died" not in worker.log()
+    assert "possible duplicate" not in worker.log()
 
 
 def test_a_restart_waits_for_old_jobs_without_a_bound_and_new_processes_run_meanwhile(

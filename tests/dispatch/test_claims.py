@@ -295,3 +295,13 @@ def test_a_joined_job_without_workers_goes_back_when_its_client_left() -> None:
     desk.dispatcher.closed(client)
     desk.tick(times=40)
     assert (desk.dispatcher.unused, list(desk.dispatcher.active)) == ([7], [])
+
+
+def test_what_a_claim_brings_after_the_claims_were_stopped_goes_back() -> None:
+    desk = Desk()
+    desk.worker(sleeping=True)
+    lanes = desk.dispatcher.demands(poll=True)
+    desk.dispatcher.stop_claims()
+    desk.claim(row(1), lanes=lanes)
+    assert desk.dispatcher.unused == [1]
+    assert desk.dispatcher.held_ids() == []

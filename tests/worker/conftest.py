@@ -33,8 +33,8 @@ class Running:
         self.reason: StopReason | None = None
         self.error: BaseException | None = None
         self.is_ready = threading.Event()
-        self._thread = threading.Thread(target=self._run, kwargs=options)
-        self._thread.start()
+        self.thread = threading.Thread(target=self._run, kwargs=options)
+        self.thread.start()
 
     def _run(self, **options: Any) -> None:
         try:
@@ -44,8 +44,8 @@ class Running:
 
     def wait(self) -> StopReason | None:
         """Wait for the end of ``run`` and return what it did."""
-        self._thread.join(WAIT_SECONDS)
-        assert not self._thread.is_alive()
+        self.thread.join(WAIT_SECONDS)
+        assert not self.thread.is_alive()
         if self.error is not None:
             raise self.error
         return self.reason

@@ -91,6 +91,41 @@ def test_jobs_of_a_removed_function_that_run_are_ended_here_and_once(make_worker
     assert runs == [b"first"]
 
 
+def test_functions_whose_jobs_run_are_removed_at_one_time(
+    make_worker: MakeWorker, client: Client, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    worker = make_worker(concurrency=3)
+    meeting = threading.Barrier(3)
+    go_on = threading.Event()
+    names = (name, f"{name} too")
+
+    def slow(payload: bytes) -> bytes:
+        meeting.wait(WAIT_SECONDS)
+        assert go_on.wait(WAIT_SECONDS)
+        return b"done"
+
+    for each in names:
+        worker.function(each)(slow)
+
+    @worker.function(f"{name} remove")
+    async def remove(payload: bytes) -> bytes:
+        for each in names:
+            worker.remove(each)
+        return b"removed"
+
+    with running(worker), Client(client.socket.getpeername()[0], client.socket.getpeername()[1]) as second:
+        handles = [client.start(each) for each in names]
+        meeting.wait(WAIT_SECONDS)
+        assert second.do(f"{name} remove") == Packet("WORK_COMPLETE", b"removed")
+        until(lambda: sum(workers(second, each) for each in names), 2)  # the connection that ends their jobs
+        until(lambda: workers(second, f"{name} remove"), 2)
+        go_on.set()
+        ended = [client.packet() for _ in handles]
+        until(lambda: workers(second, f"{name} remove"), 1)
+    assert [kind for kind, _ in ended] == ["WORK_COMPLETE"] * 2
+    assert not [record for record in caplog.records if record.name == "asyncio"]
+
+
 def test_another_handler_takes_over_while_running(make_worker: MakeWorker, client: Client, name: str) -> None:
     worker = make_worker()
     worker.function(name)(answer(b"one"))

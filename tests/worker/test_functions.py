@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from functools import partial, wraps
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NewType
 
 import msgspec
 import pydantic
@@ -13,6 +14,7 @@ import pytest
 
 from postgear.errors import ConfigError, PayloadError
 from postgear.functions import Function, Handler
+from postgear.newjob import encode_payload
 
 if TYPE_CHECKING:
     from postgear.worker.job import Job
@@ -110,6 +112,47 @@ def test_payloads_are_read_by_annotation(call: Any, workload: bytes, payload: ob
 def test_a_payload_that_is_not_what_the_function_takes_is_an_error(call: Any, workload: bytes) -> None:
     with pytest.raises(PayloadError, match=r"(?s)^the payload cannot be decoded: .* \(function index\)$"):
         Handler(call, "index").decode_payload(workload)
+
+
+class Color(StrEnum):
+    RED = "red"
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        (str | None, "abc"),
+        (str | None, None),
+        (bytes | None, b"\xff"),
+        (bytes | None, None),
+        (Color, Color.RED),
+        (Color | None, Color.RED),
+        (Literal["a", "b"], "b"),
+        (Annotated[str, msgspec.Meta(max_length=3)], "abc"),
+        (NewType("Name", str), "abc"),
+        (int | None, None),
+        (Model | None, Model(x=1)),
+        (list[Model], [Model(x=1)]),
+    ],
+    ids=str,
+)
+def test_what_is_sent_as_a_type_is_read_as_it(kind: Any, value: object) -> None:
+    assert Function("f", kind, kind).decode_payload(encode_payload(value)) == value
+
+
+@pytest.mark.parametrize(
+    ("kind", "workload"),
+    [
+        (Color, b"blue"),
+        (Literal["a"] | None, b"b"),
+        (Annotated[str, msgspec.Meta(max_length=3)], b"abcd"),
+        (list[Model], b"[{}]"),
+    ],
+    ids=str,
+)
+def test_a_value_that_its_type_does_not_have_is_an_error(kind: Any, workload: bytes) -> None:
+    with pytest.raises(PayloadError, match="the payload cannot be decoded"):
+        Function("f", kind, kind).decode_payload(workload)
 
 
 def test_a_result_is_read_like_a_payload() -> None:

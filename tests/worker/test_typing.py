@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 PROGRAM = """
 from dataclasses import dataclass
+import psycopg
 from postgear import AsyncWorker, Client, Job, Worker
 
 @dataclass
@@ -38,6 +39,11 @@ async def in_loop(article: Article) -> str:
 async def in_loop_with_job(article: Article, job: Job) -> str:
     await job.drain()
     return ""
+
+@worker.function("in_transaction")
+def in_transaction(article: Article, job: Job) -> None:
+    connection: psycopg.Connection[tuple[object, ...]] = job.connection
+    connection.execute("select 1")
 
 @worker.before
 def before(job: Job) -> None: ...

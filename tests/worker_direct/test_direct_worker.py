@@ -326,6 +326,34 @@ def test_jobs_of_servers_and_of_direct_workers_are_one_queue(
     assert sorted(map(int, seen["direct"] + seen["wire"])) == list(range(1, 2001))
 
 
+def test_jobs_of_a_claim_under_way_at_the_stop_go_back_uncounted(database: Database) -> None:
+    # A claim waits in the database until the gate opens.
+    database.rows(
+        "create function gate() returns trigger language plpgsql as"
+        " 'begin perform pg_advisory_xact_lock_shared(4711); return new; end'"
+    )
+    database.rows(
+        "create trigger gate before update on postgear.job for each row"
+        " when (old.lease is null and new.lease is not null) execute function gate()"
+    )
+    database.rows("select pg_advisory_lock(4711)")
+    worker = Worker(dsn=database.dsn)
+
+    @worker.function("f")
+    def f(payload: str) -> None:
+        raise AssertionError("nothing was to run")
+
+    with running(worker) as run:
+        database.queue("f")
+        database.wait_for("select exists (select from pg_locks where locktype = 'advisory' and objid = 4711 and not granted)")
+        worker.stop()
+        run.thread.join(2)  # it is to wait for the claim
+        database.rows("select pg_advisory_unlock(4711)")
+    database.wait_for("select count(*) from postgear.job where lease is null", expected=1)
+    assert database.rows("select lease, attempt from postgear.job") == [(None, 0)]
+    assert worker.jobs_failed == 0
+
+
 @pytest.mark.parametrize(
     ("dsn_of", "error", "text"),
     [

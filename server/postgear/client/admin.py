@@ -1,6 +1,6 @@
 """What the admin commands of a Gearman server answer, as values.
 
-Takes the lines that ``Connection.admin`` returns; reads those of gearmand and of postgear, which are the same.
+Takes the lines that ``operations.admin_command`` returns; reads those of gearmand and of postgear, which are the same.
 """
 
 from __future__ import annotations

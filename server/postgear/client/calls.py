@@ -17,6 +17,7 @@ Standard library only, relative imports: it is embedded into the extension's scr
 from __future__ import annotations
 
 import math
+import os
 import socket
 import threading
 import time
@@ -141,6 +142,7 @@ class Pool:
     def __init__(self, *, wants_exceptions: bool = True) -> None:
         self.wants_exceptions = wants_exceptions
         self._lock = threading.Lock()
+        self._process_id = os.getpid()
         self._idle: dict[Address, list[Any]] = {}
         self._failed_at: dict[Address, float] = {}
 
@@ -161,6 +163,8 @@ class Pool:
     def take(self, address: Address) -> Any:
         """Return a connection that was kept, the one used last, or None. It may have ended."""
         with self._lock:
+            if self._process_id != os.getpid():  # after a fork they are the parent's: each would read answers to the other
+                self._process_id, self._idle = os.getpid(), {}
             channels = self._idle.get(address)
             return channels.pop() if channels else None
 

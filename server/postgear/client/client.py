@@ -134,8 +134,7 @@ class Client:
         run_at: not before this time (aware datetime or Unix time). delay: not before so many seconds, or a timedelta, from now.
         Such a job, and one with a reducer, has normal priority. Raises ServerRefused, for example for a full queue.
         """
-        operation = requests.submit(requests.new_job(function, payload, unique, priority, run_at, delay), reducer)
-        return self._start(operation, deadline_after(self.timeout)).run()
+        return self._submit(requests.new_job(function, payload, unique, priority, run_at, delay), reducer)
 
     def submit_many(self, jobs: Iterable[AnyJob]) -> list[str]:
         """Submit background jobs without waiting for each and return their handles in the same order.
@@ -195,6 +194,9 @@ class Client:
     def echo(self, data: bytes = b"postgear") -> bytes:
         """Have the first server that answers send *data* back."""
         return self._start(operations.echo(data), deadline_after(self.timeout)).run()
+
+    def _submit(self, job: AnyJob, reducer: AnyFunction | None) -> str:
+        return self._start(requests.submit(job, reducer), deadline_after(self.timeout)).run()
 
     def _start(self, operation: Generator[Any, Any, T], deadline: float, patience: float | None = None) -> Running[T]:
         return self._links.start(self._addresses(), deadline, operation, patience)
@@ -316,8 +318,7 @@ class AsyncClient:
         reducer: AnyFunction | None = None,
     ) -> str:
         """Be Client.submit."""
-        operation = requests.submit(requests.new_job(function, payload, unique, priority, run_at, delay), reducer)
-        return await (await self._start(operation, deadline_after(self.timeout))).run()
+        return await self._submit(requests.new_job(function, payload, unique, priority, run_at, delay), reducer)
 
     async def submit_many(self, jobs: Iterable[AnyJob]) -> list[str]:
         """Be Client.submit_many."""
@@ -370,6 +371,9 @@ class AsyncClient:
     async def echo(self, data: bytes = b"postgear") -> bytes:
         """Be Client.echo."""
         return await (await self._start(operations.echo(data), deadline_after(self.timeout))).run()
+
+    async def _submit(self, job: AnyJob, reducer: AnyFunction | None) -> str:
+        return await (await self._start(requests.submit(job, reducer), deadline_after(self.timeout))).run()
 
     async def _start(self, operation: Generator[Any, Any, T], deadline: float, patience: float | None = None) -> AsyncRunning[T]:
         return self._links.start(await self._addresses(), deadline, operation, patience)

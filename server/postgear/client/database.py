@@ -10,26 +10,23 @@ import asyncio
 import select
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import psycopg
 
 from postgear.application.enqueue import enqueue, enqueue_async, enqueue_many, enqueue_many_async
 from postgear.connecting import failed_connection
 from postgear.errors import InvalidJob, PostgearError, SchemaError, ServerUnreachable, StoreError, StoreInDoubt, StoreUnavailable
-from postgear.functions import Function
 from postgear.newjob import encode_unique
 
-from . import requests
 from .calls import Address, parse_servers
 from .client import AsyncClient, Client
 from .operations import Status
-from .requests import DEFAULT_TIMEOUT_SECONDS, AnyFunction, AnyJob, Delay, RunAt
+from .requests import DEFAULT_TIMEOUT_SECONDS, AnyFunction, AnyJob, RunAt
 
 if TYPE_CHECKING:
     from postgear.application.connections import AsyncConnection, SyncConnection
 
-P = TypeVar("P")
 T = TypeVar("T")
 
 _STATUS: Final = "select known, running, numerator, denominator from postgear.handle_status(%s)"
@@ -68,8 +65,9 @@ async def connect_async(
 class DatabaseClient(Client):
     """A Client that queues background jobs by SQL. For any number of threads; their statements take turns on one connection.
 
-    A job is stored when a method that queues it returns. Raises as Client does, and StoreError: StoreUnavailable (nothing is
-    queued), StoreInDoubt (the connection was lost on the way: a job may be queued), SchemaError; and QueueFull.
+    A job is stored when a method that queues it returns. Scheduled ones may have any priority; there are none with a reducer.
+    Raises as Client does, and StoreError: StoreUnavailable (nothing is queued), StoreInDoubt (the connection was lost on the way:
+    a job may be queued), SchemaError; and QueueFull.
     """
 
     def __init__(self, dsn: str, *, timeout: float | None = DEFAULT_TIMEOUT_SECONDS) -> None:
@@ -84,45 +82,6 @@ class DatabaseClient(Client):
         super().close()
         with self._lock:
             self._connection.close()
-
-    @overload
-    def submit(
-        self,
-        function: Function[P, Any],
-        payload: P,
-        *,
-        unique: str | bytes | None = None,
-        priority: str = "normal",
-        run_at: RunAt = None,
-        delay: Delay = None,
-        reducer: AnyFunction | None = None,
-    ) -> str: ...
-    @overload
-    def submit(
-        self,
-        function: str | bytes,
-        payload: object = None,
-        *,
-        unique: str | bytes | None = None,
-        priority: str = "normal",
-        run_at: RunAt = None,
-        delay: Delay = None,
-        reducer: AnyFunction | None = None,
-    ) -> str: ...
-    def submit(
-        self,
-        function: AnyFunction,
-        payload: object = None,
-        *,
-        unique: str | bytes | None = None,
-        priority: str = "normal",
-        run_at: RunAt = None,
-        delay: Delay = None,
-        reducer: AnyFunction | None = None,
-    ) -> str:
-        """Queue a background job and return its handle. Scheduled ones may have any priority; there are none with a reducer."""
-        job = _job(function, payload, unique, priority, run_at, delay, reducer)
-        return self._do(lambda connection: enqueue_many(connection, [job]), is_writing=True)[0]
 
     def submit_many(self, jobs: Iterable[AnyJob]) -> list[str]:
         """Queue background jobs, all or none, and return their handles in the same order."""
@@ -146,12 +105,16 @@ class DatabaseClient(Client):
         return _status(self._row(_STATUS, handle))
 
     def status_of_unique(self, unique: str | bytes) -> Status:
-        """Return the state of the background job with this unique, of whatever function; not for mere producers."""
+        """Return the state of the background job with this unique, of whatever function. Not for mere producers."""
         return _status(self._row(_STATUS_OF_UNIQUE, encode_unique(unique)))
 
     def cancel(self, handle: str) -> bool:
         """Remove a background job, queued, scheduled or running; false: there is none. Not for mere producers."""
         return bool(self._row(_CANCEL, handle, is_writing=True)[0])
+
+    def _submit(self, job: AnyJob, reducer: AnyFunction | None) -> str:
+        _refuse_reducer(reducer)
+        return self._do(lambda connection: enqueue_many(connection, [job]), is_writing=True)[0]
 
     def _addresses(self) -> Sequence[Address]:
         return _servers(self._row(_SERVERS))
@@ -205,45 +168,6 @@ class AsyncDatabaseClient(AsyncClient):
             if self._connection is not None:
                 await self._connection.close()
 
-    @overload
-    async def submit(
-        self,
-        function: Function[P, Any],
-        payload: P,
-        *,
-        unique: str | bytes | None = None,
-        priority: str = "normal",
-        run_at: RunAt = None,
-        delay: Delay = None,
-        reducer: AnyFunction | None = None,
-    ) -> str: ...
-    @overload
-    async def submit(
-        self,
-        function: str | bytes,
-        payload: object = None,
-        *,
-        unique: str | bytes | None = None,
-        priority: str = "normal",
-        run_at: RunAt = None,
-        delay: Delay = None,
-        reducer: AnyFunction | None = None,
-    ) -> str: ...
-    async def submit(
-        self,
-        function: AnyFunction,
-        payload: object = None,
-        *,
-        unique: str | bytes | None = None,
-        priority: str = "normal",
-        run_at: RunAt = None,
-        delay: Delay = None,
-        reducer: AnyFunction | None = None,
-    ) -> str:
-        """Be DatabaseClient.submit."""
-        job = _job(function, payload, unique, priority, run_at, delay, reducer)
-        return (await self._do(lambda connection: enqueue_many_async(connection, [job]), is_writing=True))[0]
-
     async def submit_many(self, jobs: Iterable[AnyJob]) -> list[str]:
         """Be DatabaseClient.submit_many."""
         return await self._do(lambda connection: enqueue_many_async(connection, jobs), is_writing=True)
@@ -272,6 +196,10 @@ class AsyncDatabaseClient(AsyncClient):
     async def cancel(self, handle: str) -> bool:
         """Be DatabaseClient.cancel."""
         return bool((await self._row(_CANCEL, handle, is_writing=True))[0])
+
+    async def _submit(self, job: AnyJob, reducer: AnyFunction | None) -> str:
+        _refuse_reducer(reducer)
+        return (await self._do(lambda connection: enqueue_many_async(connection, [job]), is_writing=True))[0]
 
     async def _addresses(self) -> Sequence[Address]:
         return _servers(await self._row(_SERVERS))
@@ -324,18 +252,9 @@ class _Notices:
             raise StoreInDoubt("the commit was not confirmed by a standby")
 
 
-def _job(
-    function: AnyFunction,
-    payload: object,
-    unique: str | bytes | None,
-    priority: str,
-    run_at: RunAt,
-    delay: Delay,
-    reducer: AnyFunction | None,
-) -> AnyJob:
+def _refuse_reducer(reducer: AnyFunction | None) -> None:
     if reducer is not None:
         raise InvalidJob("a job that is queued in the database has no reducer")
-    return requests.new_job(function, payload, unique, priority, run_at, delay)
 
 
 def _status(row: Row) -> Status:

@@ -64,10 +64,10 @@ class Claims(Workers):
     def _offer(self, waking: dict[Function, int]) -> None:
         """Wake workers for so many claimed jobs of each function."""
         for function, count in waking.items():
-            if function.workers:
+            if function.workers and not self.claims_stopped:
                 self._wake(function, count)
             else:
-                self._give_back(function, 0)  # the last one left while the jobs were on their way
+                self._give_back(function, 0)  # the last one left, or this server stops, while the jobs were on their way
 
     def claim_failed(self, lanes: Sequence[Lane]) -> None:
         """Learn that a claim did not happen, or that its answer was lost."""

@@ -14,7 +14,8 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Final, Literal, Self, TypeVar, cast
 
-from postgear.client.calls import Address, parse_servers
+from postgear.client import requests
+from postgear.client.calls import Address
 from postgear.errors import ConfigError, InvalidJob
 from postgear.functions import Decorator, Handler
 from postgear.newjob import encode_function
@@ -102,7 +103,7 @@ class WorkerCore:
         if servers is not None or dsn is not None:
             for handler in self._handlers.values():
                 _check_handler(handler, dsn)
-            self.servers = _addresses(servers)
+            self.servers = () if servers is None else tuple(dict.fromkeys(requests.addresses(servers)))
             self.dsn = dsn
         self.concurrency = self.concurrency if concurrency is None else concurrency
         self.client_id = self.client_id if client_id is None else client_id
@@ -384,19 +385,6 @@ class AsyncWorker(WorkerCore):
 def _check_handler(handler: AnyHandler, dsn: str | None) -> None:
     if handler.transactional and dsn is None:
         raise ConfigError(f"function {handler.name}: transactional needs a worker with a dsn")
-
-
-def _addresses(servers: str | Sequence[str] | None) -> tuple[Address, ...]:
-    if servers is None:
-        return ()
-    text = servers if isinstance(servers, str) else ",".join(servers)
-    try:
-        addresses = parse_servers(text)
-    except ValueError as error:
-        raise ConfigError(f"servers: {error} is not HOST:PORT") from None
-    if not addresses:
-        raise ConfigError("servers: none given")
-    return tuple(dict.fromkeys(addresses))
 
 
 def _memory_bytes() -> int:

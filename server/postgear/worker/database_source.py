@@ -113,7 +113,7 @@ class DatabaseSource:
         exchange = self._exchange
         while exchange is not None and not exchange.is_settled:
             try:
-                await exchange.settle()
+                await exchange.settle_all()
             except StoreError as error:
                 event(log, logging.WARNING, "ends of jobs not stored yet", reason=error)
 
@@ -129,7 +129,7 @@ class DatabaseSource:
             self._showing.cancel()
         if self._exchange.is_up:
             try:
-                await asyncio.wait_for(self._exchange.settle(), CLOSE_SECONDS)
+                await asyncio.wait_for(self._exchange.settle_all(), CLOSE_SECONDS)
             except (StoreError, TimeoutError) as error:
                 event(log, logging.WARNING, "ends of jobs not stored, they run again", reason=error)
         await self._exchange.stop()  # its lease ends, and what it holds goes back

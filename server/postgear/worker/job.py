@@ -9,8 +9,6 @@ from postgear.newjob import encode_payload
 from postgear.wire.packet import PacketType
 
 if TYPE_CHECKING:
-    import psycopg
-
     from postgear.functions import Handler
 
     from .sources import Origin
@@ -20,7 +18,7 @@ class Job:
     """One delivery of a job. Its methods may be called from the handler's thread or its coroutine, until the handler returns.
 
     attempt: 1 for the first run, None where it is not known (Gearman does not tell it). connection: with
-    ``transactional=True`` the connection whose transaction completes the job.
+    ``transactional=True`` psycopg's Connection, for an async handler its AsyncConnection, whose transaction completes the job.
     """
 
     __slots__ = (
@@ -60,7 +58,7 @@ class Job:
         self.attempt = attempt
         self.origin = origin
         self.id = job_id  # of the row, where the worker is on the database
-        self.connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any] | None = None
+        self.connection: Any = None  # which of the two, the handler knows and its type does not
         self.is_ended = False
         self._report = report
 

@@ -171,7 +171,8 @@ class _Connection(asyncio.Protocol):
     def replace(self) -> None:
         """Take no more jobs, end those that run, then close; meanwhile another connection is made."""
         self.session.is_taking = False
-        self.replaced.set_result(None)
+        if not self.replaced.done():  # two changes in one turn of the loop are one reason
+            self.replaced.set_result(None)
         self._close_when_done()
 
     async def settle(self) -> None:

@@ -115,6 +115,11 @@ begin
         end loop;
         ids[i] := job_id;
     end loop;
+    if 0 > any (ids) then
+        -- A commit that wrote nothing waits for no standby, but the job it names may be one that the standby does not have yet: a
+        -- cancelled wait or a restart shows such a job to all. What comes before this record is there when this record is.
+        perform pg_logical_emit_message(true, 'postgear', '');
+    end if;
     perform postgear.wake_servers();
     return ids;
 end

@@ -70,7 +70,7 @@ begin
         end if;
     end loop;
 
-    grant select, insert, update, delete on postgear.job, postgear.function, postgear.server to postgear_worker;
+    grant select, insert, update, delete on postgear.job, postgear.function, postgear.server, postgear.batch to postgear_worker;
     grant select on postgear.queue, postgear.alembic_version to postgear_worker;
     grant usage on sequence postgear.lease_seq to postgear_worker;
 

@@ -72,6 +72,10 @@ class Admin:
         """``getpid``."""
         return b"OK %d\n" % os.getpid()
 
+    async def counts(self) -> list[FunctionCount]:
+        """Return the durable jobs of each function: exact while that is fast, else as of a moment ago. Raises StoreError."""
+        return list((await self._count()).values())
+
     async def _count(self) -> dict[bytes, FunctionCount]:
         """Count durable jobs: exact while that is fast, else as of a moment ago."""
         server = self._server

@@ -87,6 +87,13 @@ class Config:
         about="The addresses that clients and workers connect to.",
         reason="Gearman has no authentication, so other machines reach a server only if asked for. 4730 is Gearman's port.",
     )
+    http: str | None = _setting(
+        None,
+        parse.address,
+        "HOST:PORT; port 0 takes a free one",
+        about="An address for load balancers and Prometheus: GET /live, /ready and /metrics.",
+        reason="Nobody listens where nobody asks.",
+    )
     bind_wait_seconds: float = _setting(
         0.0,
         parse.seconds(0, 3600),
@@ -179,6 +186,14 @@ class Config:
         unit="seconds",
         about="How long a background submit waits for a database that is away before it gets ERROR.",
         reason="Outlasts a restart or a quick failover of the database, and is below the time-outs that clients use.",
+    )
+    require_sync: bool = _setting(
+        False,
+        parse.flag,
+        "true or false",
+        about="Acknowledge background submits only while a synchronous standby is connected; else they wait, then get ERROR.",
+        reason="Where a standby is configured PostgreSQL waits for it anyway; this is for queues that must not go on when the "
+        "configuration is taken away. It costs a round trip to the database for each batch.",
     )
     lease_seconds: float = _setting(
         20.0,

@@ -91,6 +91,11 @@ def listen(value: object) -> tuple[str, ...]:
     return tuple(format_address(*parse_address(text(word))) for word in words)
 
 
+def address(value: object) -> str:
+    """Take one address."""
+    return format_address(*parse_address(text(value)))
+
+
 def token(maximum_bytes: int) -> Parser:
     """Take printable ASCII without spaces: what may stand in a handle and in an admin line."""
 

@@ -1,15 +1,30 @@
-"""What a failed attempt to connect to PostgreSQL means, told by its text: libpq gives no SQLSTATE for it.
+"""Connections to PostgreSQL: what every one of ours is opened with, and what a failed attempt means.
 
-Where the database server speaks another language than English a refusal is not recognised and counts as "away".
+A failure is told by its text, for libpq gives no SQLSTATE for it. Where the database server speaks another language than English
+a refusal is not recognised and counts as "away".
 """
 
 from __future__ import annotations
 
+import os
 import re
-from typing import Final
+from typing import Any, Final
+
+from psycopg.conninfo import conninfo_to_dict
 
 from postgear.errors import StoreRefused, StoreUnavailable
 
+CONNECT_SECONDS: Final = 5
+"""How long one attempt to connect may take, for each address of each host. A primary takes milliseconds; one that fails over must
+not be waited for longer than it takes."""
+_DEFAULTS: Final[dict[str, str | int]] = {
+    "connect_timeout": CONNECT_SECONDS,
+    # A machine that is gone answers nothing: without these a connection to it lives on for hours.
+    "tcp_user_timeout": 10_000,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+}
 _REFUSED: Final = re.compile(
     r'(?:database|role) ".*" does not exist'
     r"|authentication failed for user|no password supplied|no pg_hba\.conf entry"
@@ -19,6 +34,21 @@ _REFUSED: Final = re.compile(
 )
 _ATTEMPT: Final = re.compile(r"^- host: '([^']*)', ", re.MULTILINE)
 """psycopg's list of attempts, where there were several: one for each address of each host."""
+
+
+def options(dsn: str, **ours: Any) -> dict[str, Any]:
+    """Return the parameters to connect with, for psycopg: *ours*, *dsn*, and what both leave open.
+
+    Of several hosts only one that takes writes will do (``target_session_attrs``), so that a demoted primary is passed over.
+    With one host that is left to the first statement, for the error of a standby says more than libpq's.
+    Raises psycopg.ProgrammingError for what is no DSN.
+    """
+    given = conninfo_to_dict(dsn)
+    defaults: dict[str, Any] = dict(_DEFAULTS)
+    hosts = given.get("host") or given.get("hostaddr") or os.environ.get("PGHOST") or os.environ.get("PGHOSTADDR") or ""
+    if "," in str(hosts) and "PGTARGETSESSIONATTRS" not in os.environ:
+        defaults["target_session_attrs"] = "read-write"
+    return defaults | {name: value for name, value in given.items() if value is not None} | ours
 
 
 def failed_connection(error: BaseException) -> StoreUnavailable:

@@ -28,8 +28,10 @@ from .dispatch.messages import Settings
 from .dispatch.peer import Peer
 from .errors import ConfigError, SchemaError
 from .logs import event
+from .metrics import Metrics
 from .server_exchange import ServerExchange
 from .store.postgres import PostgresStore
+from .web import Web
 from .wire.connection import PacketReader
 from .wire.packet import REQUEST_MAGIC
 
@@ -106,6 +108,8 @@ class Server:
         self._is_late_due = False
         self._paused: set[Connection] = set()
         self._pid_file: Path | None = None
+        metrics = Metrics(self)
+        self._web = Web({"/live": metrics.live, "/ready": metrics.ready, "/metrics": metrics.metrics})
 
     # -- life ----------------------------------------------------------------------------------------------------
 
@@ -130,6 +134,7 @@ class Server:
             self.admin.serve,
             register=self._register,
             submit_timeout_seconds=config.submit_timeout_seconds,
+            require_sync=config.require_sync,
             lease_seconds=config.lease_seconds,
         )
         try:
@@ -139,6 +144,8 @@ class Server:
         for each in sockets:
             listener = await self.loop.create_server(lambda: Connection(self), sock=each, backlog=config.backlog)
             self._listeners.append(listener)
+        if config.http:
+            await self._listen_http(config.http)
         if config.pid_file:
             self._write_pid_file(Path(config.pid_file))
         ready = self.loop.create_task(self._announce(dsn))
@@ -157,6 +164,14 @@ class Server:
         event(log, logging.INFO, "stopped")
         return 0
 
+    async def _listen_http(self, address: str) -> None:
+        host, _, port = address.rpartition(":")
+        try:
+            bound = await self._web.start(host.strip("[]"), int(port))
+        except OSError as error:
+            raise ConfigError(f"cannot listen on {address}: {error.strerror}; choose another with --http HOST:PORT") from None
+        event(log, logging.INFO, "http listens", address=f"{host}:{bound}")
+
     def _write_pid_file(self, path: Path) -> None:
         # After the listeners: whoever waits for the file may connect.
         try:
@@ -164,6 +179,11 @@ class Server:
         except OSError as error:
             raise ConfigError(f"pid_file {path}: cannot be written: {error.strerror}") from None
         self._pid_file = path
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether it was told to stop."""
+        return self._stop.is_set()
 
     def request_stop(self, *, graceful: bool = False) -> None:
         """Stop soon. Graceful: no new connections, but those there go on until no job is left in memory."""
@@ -269,6 +289,7 @@ class Server:
         self.flush()
         for connection in list(self.connections.values()):
             connection.transport.close()
+        self._web.close()
         await self.exchange.stop()
 
     def clean_up(self) -> None:

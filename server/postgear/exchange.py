@@ -19,7 +19,7 @@ from .connecting import first_line
 from .errors import SchemaError, StoreError, StoreInDoubt, StoreRefused, StoreUnavailable
 from .function_ids import FunctionIds
 from .job_holder import TICK_SECONDS, JobHolder
-from .logs import event
+from .logs import Reminder, event
 from .store.postgres import PostgresStore
 
 log = logging.getLogger("postgear.exchange")
@@ -49,8 +49,6 @@ PROGRESS_SECONDS: Final = 1.0
 BACKOFF_SECONDS: Final = (0.05, 2.0)
 RECONNECT_SECONDS: Final = 3.0
 """After the database was away for all, the first server to be back gives the others this long before it takes them for dead."""
-REMIND_SECONDS: Final = 30.0
-"""How often the log says that the database is still away."""
 AWAY: Final = "database still away, retrying"
 ADVICE: Final = "check that PostgreSQL runs and that the DSN is right"
 LEASE_MARGIN: Final = 0.75
@@ -96,10 +94,9 @@ class Exchange:
         self._found_since = 0.0
         self._sleeping = False
         self._promote_at = 0.0
-        self._renewed_at = 0.0
+        self.renewed_at = 0.0  # by the loop's clock
         self._reap_at = 0.0
-        self._told = ""
-        self._remind_at = 0.0
+        self._reminder = Reminder(log, self._loop.time)
         self._running: set[asyncio.Task[None]] = set()
         self.fatal: asyncio.Future[None] = self._loop.create_future()
 
@@ -119,7 +116,7 @@ class Exchange:
             if isinstance(error, StoreRefused) or not isinstance(error, StoreUnavailable | StoreInDoubt):
                 raise
             event(log, logging.WARNING, "database away, retrying", reason=first_line(str(error)), advice=ADVICE)
-            self._remind_later(AWAY)
+            self._reminder.told(AWAY)
         for loop in (
             self._reconnect(),
             self._finish_loop(),
@@ -171,9 +168,10 @@ class Exchange:
 
     async def stop(self) -> None:
         """End the lease if the database answers; stop the loops."""
-        for task in list(self._running):
-            task.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
+        while self._running:  # a wait_for whose end comes at the same moment swallows the cancellation (Python 3.11)
+            for task in self._running:
+                task.cancel()
+            await asyncio.wait(self._running, timeout=0.1)
         if self._up.is_set() and self.store.lease:
             try:
                 await asyncio.wait_for(self.store.end_lease(), 2)
@@ -210,7 +208,7 @@ class Exchange:
     def _lost(self, reason: str) -> None:
         if self._up.is_set():
             event(log, logging.WARNING, "database connection lost", reason=first_line(reason), advice=ADVICE)
-            self._remind_later(AWAY)
+            self._reminder.told(AWAY)
             self._up.clear()
             self._down.set()
             self._holder.store_is_up = False
@@ -223,6 +221,7 @@ class Exchange:
         await self.store.connect()
         holder = self._holder
         if self.store.lease and await self.store.renew_lease(sleeping=False):
+            await self._settle_submits(lease_lives=True)  # first: what they brought is held from then on
             # Released with all that is not held. Once more would be once too often: they may be claimed again by then.
             for releases in (self._releasing, self._unused, holder.releases, holder.unused):
                 releases.clear()
@@ -243,10 +242,11 @@ class Exchange:
             await self._register(self.store)
             holder.set_queue_name(self.store.queue_name)
             event(log, logging.INFO, "lease taken", lease=self.store.lease, queue=self.store.queue_name)
+            await self._settle_submits(lease_lives=False)
         if not self.store.is_open:
             raise StoreUnavailable("a database connection broke again at once")  # its loss was not announced: we are not up
         self._sleeping = False
-        self._renewed_at = asked_at
+        self.renewed_at = asked_at
         self._awake_until = self._loop.time() + AWAKE_SECONDS
         self._promote_at = 0.0
         holder.suspended = False
@@ -257,6 +257,9 @@ class Exchange:
         self._up.set()
         self._changed()
 
+    async def _settle_submits(self, *, lease_lives: bool) -> None:
+        """Learn what became of submits whose answer was lost."""
+
     async def _reconnect(self) -> None:
         while True:
             await self._down.wait()
@@ -266,24 +269,14 @@ class Exchange:
                     await self._connect()
                     event(log, logging.INFO, "database connected")
                 except SchemaError as error:
-                    self._remind(logging.ERROR, "schema missing, retrying", error)
+                    self._reminder.remind(logging.ERROR, "schema missing, retrying", first_line(str(error)))
                     self.store.close()
                 except StoreError as error:
-                    self._remind(logging.WARNING, AWAY, error)
+                    self._reminder.remind(logging.WARNING, AWAY, first_line(str(error)))
                     self.store.close()
                 if not self._up.is_set():
                     await asyncio.sleep(pause * random.uniform(0.5, 1.0))
                     pause = min(pause * 2, longest)
-
-    def _remind(self, level: int, name: str, error: Exception) -> None:
-        """Log what keeps the database away: when it is something else, and now and then."""
-        if name != self._told or self._loop.time() >= self._remind_at:
-            event(log, level, name, reason=first_line(str(error)))
-            self._remind_later(name)
-
-    def _remind_later(self, told: str) -> None:
-        self._told = told
-        self._remind_at = self._loop.time() + REMIND_SECONDS
 
     def _tell(self, level: int, name: str, error: StoreError, **fields: Any) -> None:
         """Log that a statement failed, unless that is because the database is away, which has been told."""
@@ -302,7 +295,7 @@ class Exchange:
                 self._tell(logging.WARNING, "lease not renewed", error)
                 continue
             if alive:
-                self._renewed_at = asked_at
+                self.renewed_at = asked_at
                 self._on_renewed()
                 if self._holder.unresolved:
                     self._claim_wanted.set()
@@ -337,7 +330,7 @@ class Exchange:
         while True:
             await asyncio.sleep(TICK_SECONDS)
             now = self._holder.now = self._loop.time()
-            is_in_doubt = now - self._renewed_at > self._lease_seconds * LEASE_MARGIN
+            is_in_doubt = now - self.renewed_at > self._lease_seconds * LEASE_MARGIN
             if self.store.lease and is_in_doubt and not self._holder.suspended:
                 event(log, logging.WARNING, "lease in doubt, background jobs held back")
                 self._holder.suspended = True

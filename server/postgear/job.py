@@ -133,15 +133,28 @@ def coalescing_key(unique: bytes, workload: bytes) -> bytes:
     return b"-" + hashlib.sha512(workload).digest() if workload else b""
 
 
+class Durability(IntEnum):
+    """What an acknowledgement promises, from least to most; ``postgear.function.durability``."""
+
+    RELAXED = 0
+    """On the disk soon: a crash of the database loses the last half second."""
+    LOCAL = 1
+    """On the disk of the primary."""
+    REPLICATED = 2
+    """There, and where there is a synchronous standby, on its disk, too."""
+
+
 class SubmitBatch:
     """Background jobs on their way into the database, as columns: one commit for all of them.
 
     The lists have one element a job. The dicts are sparse, by position: few jobs have a start time or a reducer.
+    sent_as: the lease and number under which the store has sent it last; (0, 0): never.
     """
 
     __slots__ = (
         "after_finishes",
         "claims",
+        "durability",
         "functions",
         "joins",
         "opened_at",
@@ -149,6 +162,7 @@ class SubmitBatch:
         "priorities",
         "reducers",
         "run_ats",
+        "sent_as",
         "size_bytes",
         "unique_keys",
         "workloads",
@@ -166,6 +180,8 @@ class SubmitBatch:
         self.joins: dict[int, Job] = {}
         self.size_bytes = 0
         self.opened_at = opened_at
+        self.durability = Durability.REPLICATED
+        self.sent_as = (0, 0)
         self.after_finishes = False  # a key in it belongs to a job whose deletion is under way: delete first
 
     def __len__(self) -> int:
@@ -219,6 +235,7 @@ class FunctionRow(NamedTuple):
     id: int
     limits: tuple[int | None, int | None, int | None]
     has_uniques: bool
+    durability: Durability = Durability.REPLICATED
 
 
 class FunctionCount(NamedTuple):

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import psycopg
 
-from postgear.connecting import failed_connection
+from postgear.connecting import failed_connection, options
 from postgear.errors import SchemaError, StoreError
 
 _OLDEST = """
@@ -41,7 +41,7 @@ class StoredJob(NamedTuple):
 def oldest(dsn: str, count: int) -> list[StoredJob]:
     """Return the *count* oldest jobs. Raises StoreUnavailable, SchemaError, StoreError."""
     try:
-        with psycopg.connect(dsn, autocommit=True, client_encoding="utf8") as connection:
+        with psycopg.connect(**options(dsn, autocommit=True, client_encoding="utf8")) as connection:
             rows = connection.execute(_OLDEST, (count,)).fetchall()
     except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName) as error:
         raise SchemaError("the database has no schema postgear; run `postgear init`") from error

@@ -17,6 +17,7 @@ import json
 import logging
 import sys
 import time
+from collections.abc import Callable
 from logging.handlers import WatchedFileHandler
 from typing import Final
 
@@ -35,6 +36,8 @@ LEVELS: Final = {
 }
 """What ``log_level`` may be: gearmand's names, which include Python's; from the most to the least said."""
 NOWHERE: Final = "none"
+REMIND_SECONDS: Final = 30.0
+"""How often the log says what lasts, as that the database is still away."""
 
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.,:;/@+%*()[]<>|~!?#&$^")
 
@@ -117,3 +120,24 @@ def _quoted(value: object) -> str:
     if text and _PLAIN.issuperset(text):
         return text
     return json.dumps(text, ensure_ascii=False)
+
+
+class Reminder:
+    """Logs what lasts: at once when it is something else than before, and then every REMIND_SECONDS."""
+
+    def __init__(self, log: logging.Logger, clock: Callable[[], float]) -> None:
+        self._log = log
+        self._clock = clock
+        self._told = ""
+        self._at = 0.0
+
+    def remind(self, level: int, name: str, reason: str) -> None:
+        """Log *name* and the reason, if it is time to."""
+        if name != self._told or self._clock() >= self._at:
+            event(self._log, level, name, reason=reason)
+            self.told(name)
+
+    def told(self, name: str) -> None:
+        """Take it that *name* was logged just now."""
+        self._told = name
+        self._at = self._clock() + REMIND_SECONDS

@@ -27,14 +27,14 @@ import psycopg
 from psycopg import sql
 
 from postgear import gman_functions
-from postgear.connecting import failed_connection
+from postgear.connecting import failed_connection, options
 from postgear.errors import SchemaError, StoreError
 
 if TYPE_CHECKING:
     from alembic.config import Config
     from sqlalchemy import Connection
 
-VERSION: Final = "0003"
+VERSION: Final = "0004"
 """The revision this release works with: Alembic's head, known without importing Alembic."""
 
 _SQL_FILES: Final = ("functions/*.sql", "triggers/*.sql", "views.sql", "roles.sql")
@@ -118,7 +118,7 @@ def current(dsn: str) -> str | None:
     """Return the version of the database's schema; None: there is none. Raises StoreUnavailable."""
     try:
         # In a database of encoding SQL_ASCII text would else be bytes.
-        with psycopg.connect(dsn, autocommit=True, client_encoding="utf8") as connection:
+        with psycopg.connect(**options(dsn, autocommit=True, client_encoding="utf8")) as connection:
             row = connection.execute("select to_regclass('postgear.alembic_version') is not null").fetchone()
             if row is None or not row[0]:
                 return None
@@ -131,7 +131,7 @@ def current(dsn: str) -> str | None:
 def queue_name(dsn: str) -> str:
     """Return the name of the queue in a database that has the schema. Raises as ``upgrade`` does."""
     try:
-        with psycopg.connect(dsn, autocommit=True, client_encoding="utf8") as connection:
+        with psycopg.connect(**options(dsn, autocommit=True, client_encoding="utf8")) as connection:
             row = connection.execute("select name from postgear.queue").fetchone()
             return str(row[0]) if row else ""
     except psycopg.Error as error:
@@ -164,7 +164,7 @@ def _changing(dsn: str) -> Iterator[tuple[Connection, Config]]:
     from sqlalchemy.exc import DBAPIError
 
     engine = create_engine(
-        "postgresql+psycopg://", creator=lambda: psycopg.connect(dsn, client_encoding="utf8"), poolclass=NullPool
+        "postgresql+psycopg://", creator=lambda: psycopg.connect(**options(dsn, client_encoding="utf8")), poolclass=NullPool
     )
     try:
         with engine.begin() as connection:

@@ -26,6 +26,7 @@ class ServerExchange(Exchange):
         *,
         register: Callable[[PostgresStore], Awaitable[None]],
         submit_timeout_seconds: float,
+        require_sync: bool,
         lease_seconds: float,
     ) -> None:
         super().__init__(dispatcher, make_store, changed, register=register, lease_seconds=lease_seconds)
@@ -36,6 +37,7 @@ class ServerExchange(Exchange):
             self._up,
             self.function_ids,
             timeout_seconds=submit_timeout_seconds,
+            require_sync=require_sync,
             settle=self.settle,
             spawn=self._spawn,
             stored=self._stored,
@@ -56,6 +58,11 @@ class ServerExchange(Exchange):
                 self._spawn(self._answers.serve(request))
 
     @property
+    def submit_counts(self) -> dict[str, int]:
+        """Background submits since the start, by what became of them."""
+        return self._submits.counts
+
+    @property
     def is_settled(self) -> bool:
         """Whether no submit, finish, release or claim is waiting or under way."""
         return self._submits.is_idle and super().is_settled
@@ -64,6 +71,9 @@ class ServerExchange(Exchange):
         if batch.run_ats:
             self._promote_at = 0.0
             self._claim_wanted.set()
+
+    async def _settle_submits(self, *, lease_lives: bool) -> None:
+        await self._submits.settle(lease_lives=lease_lives)
 
     def _on_renewed(self) -> None:
         self._dispatcher.ask_for_uniques()

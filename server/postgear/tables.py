@@ -55,6 +55,8 @@ def cell(value: object) -> str:
     """Return a value as people read it, what is not printable escaped."""
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if value is None:
+        return ""
     if isinstance(value, list):
         value = " ".join(value)
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in str(value))

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import psycopg
 from psycopg import sql
 
-from postgear.connecting import failed_connection
+from postgear.connecting import failed_connection, options
 from postgear.errors import SchemaError, StoreError
 
 
@@ -63,7 +63,7 @@ def installed(dsn: str) -> list[Trigger]:
 @contextmanager
 def _session(dsn: str) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
     try:
-        with psycopg.connect(dsn, client_encoding="utf8") as connection:
+        with psycopg.connect(**options(dsn, client_encoding="utf8")) as connection:
             yield connection
     except psycopg.OperationalError as error:
         raise failed_connection(error) from error

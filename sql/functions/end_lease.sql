@@ -3,11 +3,15 @@ language plpgsql
 as $$
 -- End a lease and release what it still holds; returns how many jobs. Their attempts count: they may have been given out.
 --
--- Called by: servers when they stop, reap_leases.  Tables: job (updates), server (deletes).
+-- The record of its last batch stays for its server to ask about, and those of others that ended two days ago go.
+-- (A submit waits for the database for a day at most.)
+-- Called by: servers when they stop, reap_leases.  Tables: job (updates), server, batch (deletes).
 declare
     released integer;
 begin
     delete from postgear.server where lease = holder;
+    delete from postgear.batch
+    where updated_at < now() - interval '2 days' and not exists (select from postgear.server where server.lease = batch.lease);
     update postgear.job
     set lease = null, progress_numerator = null, progress_denominator = null
     where lease = holder;

@@ -8,12 +8,13 @@ as $$
 -- Must be called on the session that the server keeps for its lease.
 --
 -- seconds: how long the lease lives without renewal when the session cannot be seen to have ended.
--- Called by: servers, once a start.  Tables: server (inserts), queue (reads).
+-- Called by: servers, once a start.  Tables: server, batch (inserts), queue (reads).
 begin
     lease := nextval('postgear.lease_seq');
     perform pg_advisory_lock(postgear.lease_lock_class(), (lease % 2147483647)::integer);
     insert into postgear.server (lease, name, address, pid, version, lease_seconds)
     values (register_server.lease, server_name, server_address, server_pid, server_version, seconds);
+    insert into postgear.batch (lease) values (register_server.lease);
     select name into queue_name from postgear.queue;
 end
 $$;

@@ -6,7 +6,9 @@ create or replace function postgear.submit_jobs(
     workloads bytea[],
     run_ats bigint[] default null,
     reducers bytea[] default null,
-    claims boolean[] default null
+    claims boolean[] default null,
+    batch_number bigint default null,
+    commit_level text default null
 ) returns bigint[]
 language plpgsql
 as $$
@@ -17,9 +19,14 @@ as $$
 -- unique_keys: null elements never coalesce.  run_ats: epoch seconds, null elements or past times: at once.
 -- claims: true elements are born claimed by holder (and count as given out); not allowed for scheduled jobs.
 -- The last three arrays may be null as a whole.
+-- batch_number: recorded with the result in batch, for settle_batch; greater with each call of a lease. Raises 55000
+-- (object_not_in_prerequisite_state) when the batch was settled meanwhile, or its lease ended so long ago that it has no record.
+-- commit_level: a value of synchronous_commit for this transaction; null: the session's.
 -- A limited function's jobs are counted once a batch, and then the jobs that the batch adds: what others add or finish meanwhile
 -- does not change what this batch may add.
--- Called by: servers (group commit), submit_job.  Tables: job (inserts, reads), function (reads), server (reads).
+-- Called by: servers (group commit), submit_job.
+-- Tables: job (inserts, reads), batch (updates), function (reads), server (reads).
+<<this>>
 declare
     ids bigint[];
     job_id bigint;
@@ -34,7 +41,11 @@ declare
     job_limit integer;
     has_room boolean := false;  -- known to be so
     is_wanted boolean;
+    is_recorded boolean;
 begin
+    if commit_level is not null then
+        perform set_config('synchronous_commit', commit_level, true);
+    end if;
     if run_ats is not null and exists (
         select from unnest(run_ats, claims) as new (run_at, claim) where run_at > extract(epoch from now()) and claim
     ) then
@@ -59,12 +70,30 @@ begin
                     where id = any (function_ids) and coalesce(max_high, max_normal, max_low) is not null
                 )
                 returning id
+            ),
+            result as (
+                select array_agg(id) as ids, min(id) as first, max(id) as last, count(*) as jobs from added
+            ),
+            recorded as (
+                update postgear.batch
+                set number = batch_number,
+                    ids = case when last - first + 1 = jobs then array[first, null, jobs] else result.ids end,
+                    updated_at = now()
+                from result
+                where lease = holder and number < batch_number and result.ids is not null
+                returning lease
             )
-            select array_agg(id), exists (select from postgear.server where sleeping) into ids, is_wanted from added;
+            select result.ids, exists (select from postgear.server where sleeping), exists (select from recorded)
+            into ids, is_wanted, is_recorded
+            from result;
         exception when unique_violation then
             has_room := true;  -- as far as is known; some key is there already: again, job by job
         end;
         if ids is not null then
+            if batch_number is not null and not is_recorded then
+                raise object_not_in_prerequisite_state using
+                    message = format('postgear: batch %s of lease %s is over', batch_number, holder);
+            end if;
             if is_wanted and not coalesce(true = all (claims), false) then
                 perform postgear.wake_servers();
             end if;
@@ -115,7 +144,14 @@ begin
         end loop;
         ids[i] := job_id;
     end loop;
-    if 0 > any (ids) then
+    if batch_number is not null then
+        update postgear.batch set number = batch_number, ids = this.ids, updated_at = now()
+        where lease = holder and number < batch_number;
+        if not found then
+            raise object_not_in_prerequisite_state using
+                message = format('postgear: batch %s of lease %s is over', batch_number, holder);
+        end if;
+    elsif 0 > any (ids) then
         -- A commit that wrote nothing waits for no standby, but the job it names may be one that the standby does not have yet: a
         -- cancelled wait or a restart shows such a job to all. What comes before this record is there when this record is.
         perform pg_logical_emit_message(true, 'postgear', '');

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from postgear.dispatch import clients as rules
+from postgear.job import Durability
 from postgear.wire.packet import PacketType, encode_request
 
 from .desk import Desk, row
@@ -252,3 +253,32 @@ def test_a_born_job_that_was_claimed_before_its_answer_came_is_taken_once() -> N
     assert desk.replies(worker) == [("NOOP", b"")]
     assert [desk.grab(worker), desk.grab(worker)] == [b"w", b"NO_JOB"]
     assert desk.f.held == [0, 0, 0]
+
+
+def test_a_batch_whose_claims_are_gone_is_stored_as_if_it_had_none() -> None:
+    desk = Desk()
+    client, worker = desk.connect(), desk.worker(sleeping=True)
+    desk.send(client, "SUBMIT_JOB_BG", b"f", b"", b"w")
+    desk.send(client, "SUBMIT_JOB_BG", b"g", b"", b"w")
+    batch = desk.dispatcher.submits[0]
+    assert batch.claims == [True, False]
+    desk.dispatcher.forget_claims(batch)
+    assert (batch.claims, desk.f.claiming, desk.f.uncommitted) == ([False, False], [0, 0, 0], [0, 1, 0])
+    desk.store(7, 8)
+    assert desk.replies(client) == [("JOB_CREATED", b"H:q:7"), ("JOB_CREATED", b"H:q:8")]
+    assert (desk.f.held, desk.f.uncommitted, desk.dispatcher.claim_wanted) == ([0, 0, 0], [0, 0, 0], True)
+    assert desk.replies(worker) == []
+
+
+def test_a_batch_is_as_durable_as_its_most_careful_function() -> None:
+    desk = Desk()
+    client = desk.connect()
+    desk.f.durability, desk.g.durability = Durability.RELAXED, Durability.LOCAL
+    desk.send(client, "SUBMIT_JOB_BG", b"f", b"", b"w")
+    batch = desk.dispatcher.submits[0]
+    assert batch.durability is Durability.RELAXED
+    desk.send(client, "SUBMIT_JOB_BG", b"g", b"", b"w")
+    desk.send(client, "SUBMIT_JOB_BG", b"f", b"", b"w")
+    assert batch.durability is Durability.LOCAL
+    desk.send(client, "SUBMIT_JOB_BG", b"new", b"", b"w")  # not asked for yet
+    assert batch.durability is Durability.REPLICATED

@@ -46,6 +46,8 @@ class Submitter(threading.Thread):
         self._stopping = False
         self.acked: list[bytes] = []
         """The handles that came back."""
+        self.sent = 0
+        """How many were sent."""
         self.refused: list[bytes] = []
         """The bodies of the ERRORs that came back instead."""
 
@@ -54,7 +56,7 @@ class Submitter(threading.Thread):
         try:
             while not self._stopping:
                 numbers = range(number, number + self._burst)
-                number += self._burst
+                number = self.sent = number + self._burst
                 self._peer.write(b"".join(request("SUBMIT_JOB_BG", self._function, b"", b"%d" % each) for each in numbers))
                 for _ in numbers:
                     packet = self._peer.packet()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import socket
 import threading
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Self
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -21,6 +23,7 @@ class Wire:
         self._server_ends: list[socket.socket] = []
         self._database_ends: list[socket.socket] = []
         self._cut = 0
+        self._muted = 0
         self._accepting = threading.Thread(target=self._accept, daemon=True)
         self._accepting.start()
 
@@ -41,19 +44,29 @@ class Wire:
                 end.shutdown(socket.SHUT_RDWR)
         self._cut = len(self._server_ends)
 
+    def mute(self) -> None:
+        """Swallow what the database says over the connections there are; what the server says still arrives."""
+        self._muted = len(self._server_ends)
+
     def _accept(self) -> None:
         with suppress(OSError):
             while True:
                 server_end, _ = self._listener.accept()
+                number = len(self._server_ends)
                 self._server_ends.append(server_end)
                 database_end = socket.socket(socket.AF_UNIX)
                 self._database_ends.append(database_end)
                 database_end.connect(self._database)
-                for source, sink in ((server_end, database_end), (database_end, server_end)):
-                    threading.Thread(target=_forward, args=(source, sink), daemon=True).start()
+                threading.Thread(target=_forward, args=(server_end, database_end, lambda: False), daemon=True).start()
+                is_muted = partial(self._is_muted, number)
+                threading.Thread(target=_forward, args=(database_end, server_end, is_muted), daemon=True).start()
+
+    def _is_muted(self, number: int) -> bool:
+        return number < self._muted
 
 
-def _forward(source: socket.socket, sink: socket.socket) -> None:
+def _forward(source: socket.socket, sink: socket.socket, is_muted: Callable[[], bool]) -> None:
     with suppress(OSError):
         while data := source.recv(65536):
-            sink.sendall(data)
+            if not is_muted():
+                sink.sendall(data)

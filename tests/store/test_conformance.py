@@ -12,7 +12,7 @@ import pytest
 
 from postgear.dispatch.peer import Function, Peer
 from postgear.errors import StoreError, StoreUnavailable
-from postgear.job import ClaimedJob, FunctionCount, JoinedJob, Lane, ListedJob, SubmitBatch
+from postgear.job import ClaimedJob, Durability, FunctionCount, JoinedJob, Lane, ListedJob, SubmitBatch
 from postgear.store.base import Store
 from postgear.store.memory import MemoryQueue, MemoryStore
 from postgear.store.postgres import PostgresStore
@@ -55,8 +55,8 @@ class Queue:
         function.id = row.id
         return function
 
-    async def submit(self, store: Store, *jobs: dict[str, Any]) -> Sequence[int]:
-        """Submit jobs of f: keys priority, key, workload, run_at, reducer, claim, function."""
+    def batch(self, *jobs: dict[str, Any]) -> SubmitBatch:
+        """Make a batch of jobs of f: keys priority, key, workload, run_at, reducer, claim, function."""
         batch = SubmitBatch()
         for position, job in enumerate(jobs):
             batch.peers.append(Peer())
@@ -69,7 +69,10 @@ class Queue:
                 batch.run_ats[position] = job["run_at"]
             if "reducer" in job:
                 batch.reducers[position] = job["reducer"]
-        return await store.submit_jobs(batch)
+        return batch
+
+    async def submit(self, store: Store, *jobs: dict[str, Any]) -> Sequence[int]:
+        return await store.submit_jobs(self.batch(*jobs))
 
     async def claim(self, store: Store, wanted: int = 100, priority: int = NORMAL, function: bytes = b"f") -> list[ClaimedJob]:
         return await store.claim_jobs([Lane(self.functions[function].id, priority, wanted)], PLENTY_BYTES)
@@ -159,6 +162,69 @@ async def test_a_function_has_uniques_while_a_job_with_a_key_exists(queue: Queue
     await store.finish_jobs([job_id])
     (row,) = await store.ensure_functions([b"f"])
     assert not row.has_uniques
+
+
+@pytest.mark.parametrize("tier", list(Durability))
+def test_the_durability_of_a_function_is_learnt_and_its_batches_commit_with_it(tier: Durability, dsn: str) -> None:
+    async def run() -> None:
+        queue = Queue(dsn)
+        store = await queue.server()
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            connection.execute("select postgear.set_durability('f', %s)", [tier.name.lower()])
+            assert await queue.notification() == "functions"
+            (row,) = await store.ensure_functions([b"f"])
+            assert row.durability is tier
+            connection.execute(
+                "create function seen() returns trigger language plpgsql as"
+                " $$ begin new.workload = current_setting('synchronous_commit')::bytea; return new; end $$"
+            )
+            connection.execute("create trigger seen before insert on postgear.job for each row execute function seen()")
+            batch = queue.batch({})
+            batch.durability = row.durability
+            await store.submit_jobs(batch)
+            levels = {Durability.REPLICATED: b"on", Durability.LOCAL: b"local", Durability.RELAXED: b"off"}
+            assert connection.execute("select workload from postgear.job").fetchall() == [(levels[tier],)]
+            await queue.submit(store, {})
+            assert connection.execute("select workload from postgear.job order by id desc limit 1").fetchall() == [(b"on",)]
+        for opened in queue.stores:
+            opened.close()
+
+    asyncio.run(run())
+
+
+@on_both_stores
+async def test_a_batch_in_doubt_is_settled_with_what_it_returned(queue: Queue) -> None:
+    store = await queue.server()
+    for jobs in ([{}], [{}, {"claim": True}, {}], [{"key": b"a"}, {}], [{"key": b"a"}, {"key": b"b"}, {}]):
+        batch = queue.batch(*jobs)
+        ids = await store.submit_jobs(batch)
+        assert await store.settle_batch(batch) == ids
+        assert await store.settle_batch(batch) == ids
+
+
+@on_both_stores
+async def test_a_batch_in_doubt_is_settled_after_its_lease_has_ended(queue: Queue) -> None:
+    store = await queue.server()
+    batch = queue.batch({"claim": True})
+    ids = await store.submit_jobs(batch)
+    await store.end_lease()
+    await store.register_server("a", "127.0.0.1:4730", 1, "test", LEASE_SECONDS)
+    assert await store.settle_batch(batch) == ids
+
+
+@on_both_stores
+async def test_a_batch_that_was_not_stored_is_settled_as_such_and_can_be_sent_again(queue: Queue) -> None:
+    store = await queue.server()
+    await queue.submit(store, {})
+    batch = queue.batch({})
+    batch.sent_as = (store.lease, 2)
+    assert await store.settle_batch(batch) is None
+    assert await store.settle_batch(batch) is None
+    if isinstance(store, PostgresStore):  # the number is used up: a statement that is still on its way cannot store it
+        with pytest.raises(StoreUnavailable, match="batch 2 of lease"):
+            await store.submit_jobs(batch)
+        await store.connect()
+    assert len(await store.submit_jobs(batch)) == 1
 
 
 @on_both_stores

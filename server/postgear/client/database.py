@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import psycopg
 
 from postgear.application.enqueue import enqueue, enqueue_async, enqueue_many, enqueue_many_async
-from postgear.connecting import failed_connection
+from postgear.connecting import failed_connection, options
 from postgear.errors import InvalidJob, PostgearError, SchemaError, ServerUnreachable, StoreError, StoreInDoubt, StoreUnavailable
 from postgear.newjob import encode_unique
 
@@ -140,7 +140,7 @@ class DatabaseClient(Client):
 
     def _connect(self) -> psycopg.Connection[Row]:
         try:
-            connection = psycopg.connect(self._dsn, **_OPTIONS)
+            connection = psycopg.connect(**options(self._dsn, **_OPTIONS))
         except psycopg.Error as error:
             raise failed_connection(error) from error
         connection.add_notice_handler(self._notices.add)
@@ -226,7 +226,7 @@ class AsyncDatabaseClient(AsyncClient):
 
     async def _connect(self) -> psycopg.AsyncConnection[Row]:
         try:
-            connection = await psycopg.AsyncConnection.connect(self._dsn, **_OPTIONS)
+            connection = await psycopg.AsyncConnection.connect(**options(self._dsn, **_OPTIONS))
         except psycopg.Error as error:
             raise failed_connection(error) from error
         connection.add_notice_handler(self._notices.add)

@@ -109,6 +109,7 @@ class Claims(Workers):
                 function.id = row.id
                 function.limits = row.limits
                 function.has_uniques = row.has_uniques
+                function.durability = row.durability
                 self.functions_by_id[row.id] = function
         self.claim_wanted = True
 

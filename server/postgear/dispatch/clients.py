@@ -55,6 +55,7 @@ class Clients(Claims):
         batches = self.submits
         if not batches or len(batches[-1].peers) >= BATCH_MAX_JOBS or batches[-1].size_bytes >= BATCH_MAX_BYTES:
             batches.append(SubmitBatch(self.now))
+            batches[-1].durability = function.durability
         batch = batches[-1]
         position = len(batch.peers)
         claim = False
@@ -79,6 +80,8 @@ class Clients(Claims):
             function.uncommitted[priority] += 1
         if reducer is not None:
             batch.reducers[position] = reducer
+        if function.durability > batch.durability:
+            batch.durability = function.durability
         batch.peers.append(peer)
         batch.functions.append(function)
         batch.priorities.append(priority)
@@ -137,6 +140,15 @@ class Clients(Claims):
         self._offer(waking)
         self.serve_waiting()
         self._settle(batch)
+
+    def forget_claims(self, batch: SubmitBatch) -> None:
+        """Take it that nothing of a batch is held here: it was stored, but its jobs went back before that was known."""
+        for position, function in enumerate(batch.functions):
+            if batch.claims[position]:
+                self._unclaim(batch, position)
+                batch.claims[position] = False
+                function.uncommitted[batch.priorities[position]] += 1
+        batch.joins.clear()
 
     def submit_failed(self, batch: SubmitBatch, text: str) -> None:
         """Refuse a batch that was not, or not surely, committed. Never a false ack."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
+from postgear.job import Durability
+
 if TYPE_CHECKING:
     from postgear.job import Job
     from postgear.wire.connection import Message
@@ -78,6 +80,7 @@ class Function:
         "assigned_since_review",
         "backlog",
         "claiming",
+        "durability",
         "foreground",
         "held",
         "id",
@@ -102,6 +105,7 @@ class Function:
         self.name = name
         self.id = 0  # 0: the database has not been asked yet
         self.limits: tuple[int | None, int | None, int | None] = (None, None, None)
+        self.durability = Durability.REPLICATED
         self.workers: dict[Peer, None] = {}
         self.sleepers: dict[Peer, None] = {}
         self.ready: tuple[deque[Job], deque[Job], deque[Job]] = (deque(), deque(), deque())

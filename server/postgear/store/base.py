@@ -19,10 +19,13 @@ class Store(Protocol):
     queue_name: str
 
     async def ensure_functions(self, names: Sequence[bytes]) -> list[FunctionRow]:
-        """Return id and limits of each function, adding unknown ones."""
+        """Return id, limits and durability of each function, adding unknown ones."""
 
     async def submit_jobs(self, batch: SubmitBatch) -> Sequence[int]:
         """Add a batch in one commit: an id for each job, negated if it coalesced, 0 if its queue is full."""
+
+    async def settle_batch(self, batch: SubmitBatch) -> Sequence[int] | None:
+        """Return what ``submit_jobs`` would have for a batch that was in doubt; None: it is not stored, and never will be so."""
 
     async def claim_jobs(self, lanes: Sequence[Lane], max_bytes: int, max_jobs: int | None = None) -> list[ClaimedJob]:
         """Claim queued jobs for this lease: by priority, within one as the lanes stand; at most *max_jobs* altogether."""

@@ -12,7 +12,7 @@ from hashlib import sha512
 from typing import Final
 
 from postgear.errors import StoreError, StoreUnavailable
-from postgear.job import ClaimedJob, FunctionCount, FunctionRow, JoinedJob, Lane, ListedJob, StoredStatus, SubmitBatch
+from postgear.job import ClaimedJob, Durability, FunctionCount, FunctionRow, JoinedJob, Lane, ListedJob, StoredStatus, SubmitBatch
 
 ATTEMPT_MAX: Final = 32767
 REAP_SECONDS: Final = 1.5
@@ -58,6 +58,7 @@ class MemoryFunction:
     name: bytes
     limits: tuple[int | None, int | None, int | None] = (None, None, None)
     dropped: bool = False
+    durability: Durability = Durability.REPLICATED
 
 
 @dataclass
@@ -79,6 +80,7 @@ class MemoryQueue:
     jobs: dict[int, MemoryJob] = field(default_factory=dict)
     functions: dict[bytes, MemoryFunction] = field(default_factory=dict)
     servers: dict[int, MemoryServer] = field(default_factory=dict)
+    batches: dict[int, tuple[SubmitBatch, tuple[int, int], Sequence[int]]] = field(default_factory=dict)
     listeners: list[Callable[[str], None]] = field(default_factory=list)
     last_job: int = 0
     last_lease: int = 0
@@ -159,12 +161,13 @@ class MemoryStore:
             function = queue.functions.setdefault(name, MemoryFunction(len(queue.functions) + 1, name))
             function.dropped = False
             has_uniques = any(job.function_id == function.id and job.unique_key for job in queue.jobs.values())
-            rows.append(FunctionRow(name, function.id, function.limits, has_uniques))
+            rows.append(FunctionRow(name, function.id, function.limits, has_uniques, function.durability))
         return rows
 
     async def submit_jobs(self, batch: SubmitBatch) -> Sequence[int]:
         """See ``base.Store``."""
         queue = self._open()
+        batch.sent_as = (self.lease, batch.sent_as[1] + 1)
         if any(batch.claims[position] and run_at > queue.now for position, run_at in batch.run_ats.items()):
             raise StoreError("a scheduled job cannot be born claimed")
         limits = {function.id: function.limits for function in queue.functions.values()}
@@ -196,7 +199,13 @@ class MemoryStore:
             )
         if not all(batch.claims):
             queue.wake_servers()
+        queue.batches[self.lease] = batch, batch.sent_as, ids
         return ids
+
+    async def settle_batch(self, batch: SubmitBatch) -> Sequence[int] | None:
+        """See ``base.Store``."""
+        last, sent_as, ids = self._open().batches.get(batch.sent_as[0], (None, (0, 0), []))
+        return ids if last is batch and sent_as == batch.sent_as else None
 
     async def claim_jobs(self, lanes: Sequence[Lane], max_bytes: int, max_jobs: int | None = None) -> list[ClaimedJob]:
         """See ``base.Store``."""

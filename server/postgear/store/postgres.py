@@ -8,25 +8,31 @@ does without the first.
 from __future__ import annotations
 
 import asyncio
+import logging
 import struct
 from collections.abc import Callable, Sequence
 from struct import pack, unpack
-from typing import Final
+from typing import Final, NamedTuple
 
 from psycopg import pq
 
 from postgear.errors import StoreError, StoreUnavailable
-from postgear.job import ClaimedJob, FunctionCount, FunctionRow, JoinedJob, Lane, ListedJob, StoredStatus, SubmitBatch
+from postgear.job import ClaimedJob, Durability, FunctionCount, FunctionRow, JoinedJob, Lane, ListedJob, StoredStatus, SubmitBatch
+from postgear.logs import event
 
 from . import arrays
 from .session import Outcome, Session
 
+log = logging.getLogger("postgear.store")
+
 SUBMIT: Final = {
     b"submit_jobs": b"select postgear.submit_jobs($1::bigint, $2::integer[], $3::smallint[], $4::bytea[], $5::bytea[],"
-    b" $6::bigint[], $7::bytea[], $8::boolean[])",
+    b" $6::bigint[], $7::bytea[], $8::boolean[], $9::bigint, $10::text)",
+    b"settle_batch": b"select postgear.settle_batch($1::bigint, $2::bigint)",
+    b"has_sync_standby": b"select postgear.has_sync_standby()",
 }
 RESOLVE: Final = {
-    b"ensure_functions": b"select * from postgear.ensure_functions($1::bytea[])",
+    b"learn_functions": b"select * from postgear.learn_functions($1::bytea[])",
 }
 FINISH: Final = {
     b"finish_jobs": b"select postgear.finish_jobs($1::bigint, $2::bigint[])",
@@ -43,6 +49,8 @@ CLAIM: Final = {
     b"promote_jobs": b"select postgear.promote_jobs()",
 }
 ASK: Final = {
+    b"has_sync_standby": b"select postgear.has_sync_standby()",
+    b"standbys": b"select name, state, sync_state, lag_bytes, lag_seconds from postgear.standbys()",
     b"cancel_job": b"select postgear.cancel_job($1::bigint)",
     b"is_full": b"select postgear.is_full($1::integer, $2::integer)",
     b"job_status": b"select * from postgear.job_status($1::bigint, $2::bytea)",
@@ -61,13 +69,38 @@ LEASE: Final = {
     b" where server.name = $1::text and server.lease <> $2::bigint and server.kind = 'server'"
     b" and exists (select from pg_locks where locktype = 'advisory' and granted"
     b" and classid = postgear.lease_lock_class()::oid and objid = (server.lease % 2147483647)::integer::oid and objsubid = 2)",
+    b"is_owner": b"select exists (select from postgear.server"
+    b" where lease = $1::bigint and name = $2::text and pid = $3::integer)",
     b"renew_lease": b"select postgear.renew_lease($1::bigint, $2::boolean)",
     b"end_lease": b"select postgear.end_lease($1::bigint)",
 }
+CLUSTER: Final = (
+    b"select system_identifier::text, left(pg_walfile_name(pg_current_wal_lsn()), 8), pg_postmaster_start_time()::text"
+    b" from pg_control_system()"
+)
 
-
+COMMIT_LEVELS: Final = {Durability.REPLICATED: None, Durability.LOCAL: b"local", Durability.RELAXED: b"off"}
+"""What each asks of synchronous_commit; None: what the session has, which is never off."""
 OLD_SESSION_SECONDS: Final = 2
 """How long the end of a lost connection's statement is waited for before the connections are made anew."""
+
+
+class Cluster(NamedTuple):
+    """Which PostgreSQL it is. timeline: eight hexadecimal digits, another after each promotion."""
+
+    system: str
+    timeline: str
+    started_at: str
+
+
+class Standby(NamedTuple):
+    """A standby that streams. What this role may not see is None."""
+
+    name: str
+    state: str | None
+    sync_state: str | None
+    lag_bytes: int | None
+    lag_seconds: float | None
 
 
 class PostgresStore:
@@ -98,7 +131,11 @@ class PostgresStore:
         self._asking = session("ask", ASK if submits else ASK | RESOLVE)
         self._submit = session("submit", SUBMIT | RESOLVE) if submits else self._asking
         self._leasing = Session(dsn, f"postgear {name} lease", LEASE, lost, on_notify)
+        self._batches = 0  # sent by now; numbers go up through all leases of this process
         self._old_pids: set[int] = set()  # of lost connections
+        self.cluster: Cluster | None = None
+        self._registered = ("", 0)  # as whom the lease was taken
+        self._is_owner = True
         self._sessions = dict.fromkeys((self._submit, self._finish, self._claim, self._asking, self._leasing))
 
     @property
@@ -116,7 +153,33 @@ class PostgresStore:
                 raise result
         if self._leasing in down:
             await self._leasing.run(b"listen postgear")
+            await self._know_cluster()
         await self._end_old_sessions()
+
+    async def _know_cluster(self) -> None:
+        """See whether this is still the same PostgreSQL. On another timeline the lease may be another's: see to that.
+
+        Where a standby was promoted that had not got everything, the numbers of leases that were lost are given again.
+        """
+        result = await self._leasing.run(CLUSTER)
+        name, pid = self._registered
+        before, cluster = self.cluster, Cluster(*(_bytes(result, 0, column).decode() for column in range(3)))
+        self.cluster = cluster
+        if before is None or before == cluster:
+            return
+        self._old_pids.clear()  # of a postmaster that is gone; here they may be anybody's
+        if before[:2] == cluster[:2]:
+            return
+        event(
+            log,
+            logging.WARNING,
+            "database was promoted or replaced",
+            timeline=f"{before.timeline}->{cluster.timeline}",
+            system=cluster.system,
+            is_the_same_system=before.system == cluster.system,
+        )
+        owner = await self._leasing.call(b"is_owner", pack(">q", self.lease), name.encode(), pack(">i", pid), writes=False)
+        self._is_owner = _bool(owner, 0, 0)
 
     async def _end_old_sessions(self) -> None:
         """End backends of lost connections: one may still be at a statement, and would commit after the caller has settled.
@@ -141,11 +204,14 @@ class PostgresStore:
 
     async def ensure_functions(self, names: Sequence[bytes]) -> list[FunctionRow]:
         """See ``base.Store``."""
-        result = await self._submit.call(b"ensure_functions", arrays.bytea_array(names))
+        result = await self._submit.call(b"learn_functions", arrays.bytea_array(names))
         rows = []
         for row in range(result.ntuples):
             limits = (_int4(result, row, 2), _int4(result, row, 3), _int4(result, row, 4))
-            rows.append(FunctionRow(_bytes(result, row, 0), _int4(result, row, 1) or 0, limits, _bool(result, row, 5)))
+            durability = Durability[_bytes(result, row, 6).decode().upper()]
+            rows.append(
+                FunctionRow(_bytes(result, row, 0), _int4(result, row, 1) or 0, limits, _bool(result, row, 5), durability)
+            )
         return rows
 
     async def submit_jobs(self, batch: SubmitBatch) -> Sequence[int]:
@@ -164,6 +230,8 @@ class PostgresStore:
     def start_submit(self, batch: SubmitBatch, done: Callable[[Sequence[int] | StoreError], None]) -> None:
         """As ``submit_jobs``; *done* is called with its result or error as soon as that is read, or at once."""
         length = len(batch)
+        self._batches += 1
+        batch.sent_as = (self.lease, self._batches)
 
         def ended(outcome: Outcome) -> None:
             done(outcome if isinstance(outcome, StoreError) else arrays.read_int8_array(outcome.get_value(0, 0)))
@@ -179,9 +247,39 @@ class PostgresStore:
                 arrays.sparse_int8_array(batch.run_ats, length) if batch.run_ats else None,
                 arrays.sparse_bytea_array(batch.reducers, length) if batch.reducers else None,
                 arrays.bool_array(batch.claims) if True in batch.claims else None,
+                pack(">q", self._batches),
+                COMMIT_LEVELS[batch.durability],
             ),
             ended,
         )
+
+    async def settle_batch(self, batch: SubmitBatch) -> Sequence[int] | None:
+        """See ``base.Store``."""
+        lease, number = batch.sent_as
+        data = (await self._submit.call(b"settle_batch", pack(">q", lease), pack(">q", number))).get_value(0, 0)
+        return None if data is None else arrays.read_int8_array(data)
+
+    async def has_sync_standby(self, *, asking: bool = False) -> bool:
+        """Whether commits wait for a synchronous standby, and one is connected. *asking*: not in the way of submits."""
+        session = self._asking if asking else self._submit
+        return _bool(await session.call(b"has_sync_standby", writes=False), 0, 0)
+
+    async def standbys(self) -> list[Standby]:
+        """Return the standbys that stream."""
+        result = await self._asking.call(b"standbys", writes=False)
+        rows = []
+        for row in range(result.ntuples):
+            name, state, sync_state, lag_bytes, lag_seconds = (result.get_value(row, column) for column in range(5))
+            rows.append(
+                Standby(
+                    (name or b"").decode(),
+                    None if state is None else state.decode(),
+                    None if sync_state is None else sync_state.decode(),
+                    None if lag_bytes is None else int.from_bytes(lag_bytes, "big", signed=True),
+                    None if lag_seconds is None else float(unpack(">d", lag_seconds)[0]),
+                )
+            )
+        return rows
 
     async def claim_jobs(self, lanes: Sequence[Lane], max_bytes: int, max_jobs: int | None = None) -> list[ClaimedJob]:
         """See ``base.Store``."""
@@ -313,7 +411,7 @@ class PostgresStore:
             version.encode(),
             pack(">d", lease_seconds),
         )
-        self._take_lease(result)
+        self._take_lease(result, name, pid)
 
     async def register_worker(
         self, name: str, host: str, pid: int, version: str, lease_seconds: float, functions: Sequence[bytes]
@@ -328,7 +426,7 @@ class PostgresStore:
             pack(">d", lease_seconds),
             arrays.bytea_array(functions),
         )
-        self._take_lease(result)
+        self._take_lease(result, name, pid)
 
     async def set_functions(self, functions: Sequence[bytes]) -> None:
         """See ``base.Store``."""
@@ -339,14 +437,18 @@ class PostgresStore:
         result = await self._leasing.call(b"same_named", name.encode(), pack(">q", self.lease), writes=False)
         return [(_bytes(result, row, 0).decode(), _bytes(result, row, 1).decode()) for row in range(result.ntuples)]
 
-    def _take_lease(self, result: pq.abc.PGresult) -> None:
+    def _take_lease(self, result: pq.abc.PGresult, name: str, pid: int) -> None:
         if not result.ntuples:
             raise StoreError("a lease was asked for and none given: the functions in the database are not postgear's")
         self.lease = _int8(result, 0, 0)
+        self._registered = (name, pid)
+        self._is_owner = True
         self.queue_name = _bytes(result, 0, 1).decode()
 
     async def renew_lease(self, *, sleeping: bool) -> bool:
         """See ``base.Store``."""
+        if not self._is_owner:
+            return False
         return _bool(await self._leasing.call(b"renew_lease", pack(">q", self.lease), pack(">?", sleeping)), 0, 0)
 
     async def end_lease(self) -> None:

@@ -19,7 +19,7 @@ from psycopg import pq
 from psycopg.pq import DiagnosticField, ExecStatus
 
 from postgear import schema
-from postgear.connecting import failed_connection
+from postgear.connecting import CONNECT_SECONDS, failed_connection, options
 from postgear.errors import SchemaError, StoreError, StoreInDoubt, StoreRefused, StoreUnavailable
 
 log = logging.getLogger("postgear.store")
@@ -27,13 +27,13 @@ log = logging.getLogger("postgear.store")
 Outcome: TypeAlias = pq.abc.PGresult | StoreError
 Done: TypeAlias = Callable[[Outcome], None]
 
-CONNECT_SECONDS = 5
 _OK = (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK)
 _RETRY = ("40001", "40P01")  # serialization failure, deadlock: the same call again
 _READ_ONLY = "25006"
 _GONE = ("08", "57P", _READ_ONLY)  # the connection is of no use any more: broken, shut down, or a standby now
 _NO_SCHEMA = ("3F000", "42P01", "42883")
 _DENIED = "42501"
+_ENDED = "55000"  # submit_jobs: others ended the lease, and it is to be looked after; nothing was stored
 _BINARY = [pq.Format.BINARY]
 _SETTINGS = (
     # Our statements have one good plan each, by index, whatever the statistics of a table that is empty one moment and has
@@ -82,20 +82,18 @@ class Session:
     async def connect(self) -> None:
         """Open the connection to a server that takes writes, and prepare the statements. Raises StoreUnavailable, SchemaError."""
         try:
+            parameters = options(
+                self._dsn,
+                autocommit=True,
+                application_name=self._application_name,
+                target_session_attrs="read-write",
+                connect_timeout=CONNECT_SECONDS,
+            )
+            hosts = str(parameters.get("host", "")).count(",") + 1
             # The time limit is ours as well as libpq's: a name look-up that hangs is not under connect_timeout.
             connection = await asyncio.wait_for(
-                psycopg.AsyncConnection.connect(
-                    self._dsn,
-                    autocommit=True,
-                    connect_timeout=CONNECT_SECONDS,
-                    application_name=self._application_name,
-                    target_session_attrs="read-write",
-                    tcp_user_timeout=10_000,
-                    keepalives_idle=5,
-                    keepalives_interval=2,
-                    keepalives_count=3,
-                ),
-                CONNECT_SECONDS * 2,
+                psycopg.AsyncConnection.connect(**parameters),
+                CONNECT_SECONDS * (hosts + 1),
             )
         except (psycopg.Error, TimeoutError, OSError) as error:
             raise failed_connection(error) from error
@@ -202,6 +200,9 @@ class Session:
         if state in _NO_SCHEMA:
             self._lose(message)
             return _NoSchema(f"the database has no postgear schema, or an old one ({message})")
+        if state == _ENDED:
+            self._lose(message)
+            return StoreUnavailable(message)
         return (_Denied if state == _DENIED else StoreError)(f"{message} (SQLSTATE {state})")
 
     def _notice(self, notice: pq.abc.PGresult) -> None:

@@ -17,7 +17,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
-from postgear.connecting import first_line
+from postgear.connecting import first_line, options
 from postgear.errors import JobLost, StoreInDoubt
 from postgear.logs import event
 
@@ -54,17 +54,13 @@ class Transactions:
         ended: Callable[[Job], object],
         postponed: Callable[[Job, float], object],
     ) -> None:
-        self._options: dict[str, Any] = {
-            "conninfo": dsn,
-            "autocommit": True,
-            "connect_timeout": CONNECT_SECONDS,
-            "application_name": f"postgear {name} handler",
-            "target_session_attrs": "read-write",
-            "tcp_user_timeout": 10_000,
-            "keepalives_idle": 5,
-            "keepalives_interval": 2,
-            "keepalives_count": 3,
-        }
+        self._options = options(
+            dsn,
+            autocommit=True,
+            connect_timeout=CONNECT_SECONDS,
+            application_name=f"postgear {name} handler",
+            target_session_attrs="read-write",
+        )
         self._lease = lease
         self._holds = holds
         self._ended = ended

@@ -1,0 +1,109 @@
+"""`postgear doctor`, `cluster` and `durability`: is the database fit, who is there, and what does an acknowledgement promise."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import TYPE_CHECKING, Final
+
+from postgear.errors import ConfigError
+
+from .words import dsn, dsn_option
+
+if TYPE_CHECKING:
+    from .words import Commands
+
+TIERS: Final = ("replicated", "local", "relaxed")
+_DURABILITY_DESCRIPTION: Final = """\
+Say what the acknowledgement of a job of this function promises. A batch of jobs is stored as its most
+careful function asks, so the others lose nothing; it takes effect at once.
+
+  replicated  on the disk, and where there is a synchronous standby, on its disk, too (every function's default)
+  local       on the primary's disk: a failover may lose the newest
+  relaxed     soon on the disk: a crash of PostgreSQL may lose the last half second
+
+It is about jobs that come over the wire. A transaction of SQL has its own synchronous_commit."""
+
+
+def add(commands: Commands) -> None:
+    """Add the commands of those who run the servers."""
+    text = "look at everything that the queue stands on, and say what to do"
+    doctor = commands.add_parser(
+        "doctor",
+        parents=[dsn_option()],
+        help=text,
+        description=text.capitalize() + ". The exit code is 1 if something fails, 0 with mere warnings.",
+    )
+    doctor.add_argument("--json", action="store_true", help="print a JSON list instead of lines")
+    doctor.set_defaults(run=_doctor)
+    text = "show the servers and direct workers of a database, and its standbys"
+    cluster = commands.add_parser("cluster", parents=[dsn_option()], help=text, description=text.capitalize() + ".")
+    cluster.add_argument("--json", action="store_true", help="print a JSON object instead of tables")
+    cluster.set_defaults(run=_cluster)
+    durability = commands.add_parser(
+        "durability",
+        parents=[dsn_option()],
+        help="say what the acknowledgement of a function's jobs promises",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=_DURABILITY_DESCRIPTION,
+    )
+    durability.add_argument("function", metavar="FUNCTION", help="a function that has been used before")
+    durability.add_argument("tier", metavar="TIER", choices=TIERS, help=" or ".join(TIERS))
+    durability.set_defaults(run=_durability)
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from postgear import doctor
+
+    findings = list(doctor.examine(dsn(arguments.dsn)))
+    if arguments.json:
+        print(json.dumps([finding._asdict() for finding in findings], ensure_ascii=False, indent=2))
+    else:
+        for finding in findings:
+            print(f"{finding.level:<4}  {finding.name}: {finding.text}")
+            if finding.level is not doctor.Level.OK:
+                print(f"      {finding.advice}")
+    return int(any(finding.level is doctor.Level.FAIL for finding in findings))
+
+
+def _cluster(arguments: argparse.Namespace) -> int:
+    from postgear import cluster
+    from postgear.tables import print_rows
+
+    found = cluster.look(dsn(arguments.dsn))
+    if arguments.json:
+        shown = {
+            "database": found.database._asdict(),
+            "members": [member._asdict() for member in found.members],
+            "standbys": [standby._asdict() for standby in found.standbys],
+        }
+        json.dump(shown, sys.stdout, ensure_ascii=False, indent=2)
+        print()
+        return 0
+    database = found.database
+    print(
+        f"{database.name}: {database.role}, PostgreSQL {database.version}, timeline {database.timeline or '-'} at {database.lsn}"
+    )
+    if found.members:
+        rows = [row._replace(renewed_seconds_ago=round(row.renewed_seconds_ago, 1)) for row in found.members]
+        print_rows(cluster.Member._fields, rows, as_json=False)
+    else:
+        print("no server")
+    if found.standbys:
+        print_rows(found.standbys[0]._fields, found.standbys, as_json=False)
+    else:
+        print("no standby")
+    return 0
+
+
+def _durability(arguments: argparse.Namespace) -> int:
+    from postgear import cluster
+
+    with cluster.session(dsn(arguments.dsn)) as connection:
+        name = arguments.function.encode()
+        row = connection.execute("select postgear.set_durability(%s::bytea, %s)", (name, arguments.tier)).fetchone()
+    if row is None or not row[0]:
+        raise ConfigError(f"no such function: {arguments.function}")
+    print(f"{arguments.function}: {arguments.tier}")
+    return 0

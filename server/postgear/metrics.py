@@ -1,0 +1,111 @@
+"""What a server tells Prometheus, in its text format (version 0.0.4), and load balancers: whether it lives, whether it is ready.
+
+Counters are this process's own and begin at 0 with it. The queue and the standbys are asked of the database at each scrape.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Final
+
+from .errors import StoreError
+
+if TYPE_CHECKING:
+    from .daemon import Server
+
+READY_SECONDS: Final = 3.0
+"""A server is ready while its lease was renewed within this time: it writes once a second."""
+
+Sample = tuple[str, float]
+"""Labels as they are written, in braces or empty; and the value."""
+
+
+class Metrics:
+    """The pages of one server."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    async def live(self) -> tuple[int, str]:
+        """Answer while the event loop turns."""
+        return 200, "live\n"
+
+    async def ready(self) -> tuple[int, str]:
+        """Tell whether new work is welcome: the database answers and takes writes, and the server is not stopping."""
+        if self._server.is_stopping:
+            return 503, "stopping\n"
+        exchange = self._server.exchange
+        if not exchange.is_up:
+            return 503, "the database is away\n"
+        ago = self._server.loop.time() - exchange.renewed_at
+        if ago > READY_SECONDS:
+            return 503, f"the lease was last renewed {ago:.1f} s ago\n"
+        return 200, "ready\n"
+
+    async def metrics(self) -> tuple[int, str]:
+        """Return all of them. What the database does not answer is left out, and postgear_database_up is 0."""
+        lines: list[str] = []
+        server = self._server
+        dispatcher, exchange = server.dispatcher, server.exchange
+        functions = list(dispatcher.functions.values())
+
+        def add(name: str, kind: str, about: str, samples: Iterable[Sample]) -> None:
+            lines.extend((f"# HELP {name} {about}", f"# TYPE {name} {kind}"))
+            lines.extend(f"{name}{labels} {value:g}" for labels, value in samples)
+
+        def one(value: float) -> Sequence[Sample]:
+            return (("", value),)
+
+        add("postgear_info", "gauge", "Always 1.", [(_labels(version=server.version, name=server.config.name), 1)])
+        add("postgear_database_up", "gauge", "Whether the database answers.", one(exchange.is_up))
+        renewed = server.loop.time() - exchange.renewed_at
+        add("postgear_lease_renewed_seconds", "gauge", "Since the lease was last renewed.", one(renewed))
+        add("postgear_connections", "gauge", "Clients and workers.", one(len(server.connections)))
+        workers = [(_labels(function=_text(function.name)), len(function.workers)) for function in functions]
+        add("postgear_workers", "gauge", "Workers here that can do a function.", workers)
+        running = [(_labels(function=_text(function.name)), function.running) for function in functions]
+        add("postgear_jobs_running", "gauge", "Jobs that run at workers of this server.", running)
+        add("postgear_jobs_in_memory", "gauge", "Jobs claimed ahead, running, or in the foreground.", one(len(dispatcher.jobs)))
+        counts = exchange.submit_counts
+        about = "Background submits by what became of them."
+        add("postgear_submits_total", "counter", about, [(_labels(outcome=outcome), counts[outcome]) for outcome in counts])
+        if exchange.is_up:
+            with contextlib.suppress(StoreError):  # it went away meanwhile, which the next scrape tells
+                await self._add_database(add)
+        return 200, "\n".join(lines) + "\n"
+
+    async def _add_database(self, add: _Add) -> None:
+        store = self._server.exchange.store
+        standbys = await store.standbys()
+        has_sync = await store.has_sync_standby(asking=True)
+        about = "Whether commits wait for a synchronous standby, and one is connected."
+        add("postgear_sync_standby_connected", "gauge", about, (("", has_sync),))
+        labelled = [(_labels(standby=each.name, sync_state=each.sync_state or "unknown"), each) for each in standbys]
+        lags = [(labels, each.lag_bytes) for labels, each in labelled if each.lag_bytes is not None]
+        add("postgear_standby_lag_bytes", "gauge", "WAL that a standby has not yet written to its disk.", lags)
+        delays = [(labels, each.lag_seconds) for labels, each in labelled if each.lag_seconds is not None]
+        add("postgear_standby_lag_seconds", "gauge", "How long its last confirmation took.", delays)
+        timeline = 0 if store.cluster is None else int(store.cluster.timeline, 16)
+        add("postgear_timeline", "gauge", "PostgreSQL's timeline; it changes when a standby is promoted.", (("", timeline),))
+        queue = [
+            (_labels(function=_text(count.name), state=state), jobs)
+            for count in await self._server.admin.counts()
+            for state, jobs in (("high", count.high), ("normal", count.normal), ("low", count.low), ("held", count.held))
+        ]
+        add("postgear_queue_jobs", "gauge", "Background jobs in the database: waiting by priority, or held by a server.", queue)
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    _Add = Callable[[str, str, str, Iterable[Sample]], None]
+
+
+def _labels(**labels: str) -> str:
+    escaped = {name: value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n") for name, value in labels.items()}
+    return "{" + ",".join(f'{name}="{value}"' for name, value in escaped.items()) + "}"
+
+
+def _text(name: bytes) -> str:
+    return name.decode("utf-8", "backslashreplace")

@@ -1,0 +1,102 @@
+"""A primary and a synchronous standby that a test may stop, freeze and promote."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from postgear.embedded import _SETTINGS
+from tests.server.load import PrivatePostgres, query, wait_for
+
+
+class Standby:
+    """A copy of *primary* that streams from it, in a folder beside the primary's data."""
+
+    def __init__(self, primary: PrivatePostgres, name: str) -> None:
+        self.name = name
+        self._primary = primary
+        primary_data = primary.folder / "postgres"
+        self._data = primary.folder / name
+        self._programs = self._programs_of(primary_data)
+        owner = primary_data.stat()
+        self._data.mkdir(mode=0o700)
+        os.chown(self._data, owner.st_uid, owner.st_gid)
+        self._as_owner = {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": []} if os.geteuid() == 0 else {}
+        parameters = conninfo_to_dict(primary.dsn)
+        self._socket = str(parameters["host"])
+        self._port = "5433"
+        self._run("pg_basebackup", "-D", str(self._data), "-h", self._socket, "-U", "postgres", "-R", "--checkpoint=fast")
+        with (self._data / "postgresql.auto.conf").open("a") as conf:
+            conninfo = f"host={self._socket} port={parameters.get('port', 5432)} user=postgres application_name={name}"
+            conf.write(f"primary_conninfo = '{conninfo}'\n")
+        self.dsn = make_conninfo(primary.dsn, port=self._port)
+        self.start()
+
+    @staticmethod
+    def _programs_of(data: Path) -> Path:
+        pid = int((data / "postmaster.pid").read_text().split()[0])
+        return Path(os.readlink(f"/proc/{pid}/exe")).parent
+
+    def _run(self, program: str, *arguments: str) -> None:
+        subprocess.run(
+            [str(self._programs / program), *arguments],
+            check=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            **self._as_owner,  # type: ignore[call-overload]
+        )
+
+    def start(self) -> None:
+        """Start it and wait until it streams."""
+        # What the primary was started with must not be less here, as the number of connections.
+        settings = {**_SETTINGS, "unix_socket_directories": self._socket, "port": self._port}
+        options = " ".join(f"-c {shlex.quote(f'{name}={value}')}" for name, value in settings.items())
+        log = self._data / "log.txt"
+        try:
+            self._run("pg_ctl", "start", "-w", "-D", str(self._data), "-l", str(log), "-o", options)
+        except subprocess.CalledProcessError as error:
+            raise AssertionError(log.read_text()) from error
+        streams = "select count(*)::integer from pg_stat_replication where application_name = %s and state = 'streaming'"
+        wait_for(lambda: query(self._primary.dsn, streams, self.name) == [(1,)], "it streams")
+
+    def stop(self) -> None:
+        """Stop it."""
+        with suppress(subprocess.CalledProcessError):
+            self._run("pg_ctl", "stop", "-m", "immediate", "-D", str(self._data))
+
+    def promote(self) -> None:
+        """Make it a primary; returns when it takes writes."""
+        self._run("pg_ctl", "promote", "-w", "-D", str(self._data))
+
+    def remove(self) -> None:
+        """Stop it and delete it."""
+        self.stop()
+        shutil.rmtree(self._data)
+
+
+def set_synchronous(dsn: str, name: str) -> None:
+    """Name the standby whose confirmation commits wait for; empty: none."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("set synchronous_commit = local")
+        connection.execute(f"alter system set synchronous_standby_names = '{name}'")
+        connection.execute("select pg_reload_conf()")
+    wait_for(lambda: query(dsn, "show synchronous_standby_names") == [(name,)], "it is configured")
+
+
+def kill(postgres: PrivatePostgres) -> None:
+    """The primary's machine dies: all its processes at once."""
+    postmaster = int((postgres.folder / "postgres" / "postmaster.pid").read_text().split()[0])
+    children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
+    for pid in (postmaster, *map(int, children)):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)

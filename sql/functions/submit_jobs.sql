@@ -151,6 +151,10 @@ begin
             raise object_not_in_prerequisite_state using
                 message = format('postgear: batch %s of lease %s is over', batch_number, holder);
         end if;
+    elsif 0 > any (ids) then
+        -- A commit that wrote nothing waits for no standby, but the job it names may be one that the standby does not have yet: a
+        -- cancelled wait or a restart shows such a job to all. What comes before this record is there when this record is.
+        perform pg_logical_emit_message(true, 'postgear', '');
     end if;
     perform postgear.wake_servers();
     return ids;

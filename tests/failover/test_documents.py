@@ -29,9 +29,14 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert (page.parent / link).exists(), link
 
 
+def joined(page: Path) -> str:
+    """The text of a page, with commands over several lines made one."""
+    return re.sub(r"\\\n *", "", page.read_text(encoding="utf-8"))
+
+
 def commands() -> list[str]:
     """The commands of postgear in the pages, on lines of their own."""
-    return [line for page in PAGES for line in re.findall(r"^    (postgear .*)$", page.read_text(encoding="utf-8"), re.MULTILINE)]
+    return [line for page in PAGES for line in re.findall(r"^    (postgear .*)$", joined(page), re.MULTILINE)]
 
 
 @pytest.mark.parametrize("command", commands())

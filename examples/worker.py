@@ -8,11 +8,12 @@ Prints the title of each article it is given. It speaks packets, so that the pro
 from __future__ import annotations
 
 import json
+import socket
 import sys
 import time
 
-from postgear.client.blocking import Connection
-from postgear.wire.packet import PacketType
+from postgear.wire.connection import PacketReader
+from postgear.wire.packet import RESPONSE_MAGIC, PacketType, encode_request
 
 WORK_SECONDS = 0.02
 """What the pretended work takes."""
@@ -27,20 +28,25 @@ def index(workload: bytes) -> bytes:
 
 
 def run(address: tuple[str, int], function: str) -> None:
-    """Work for ever. A job whose worker dies goes to another one."""
-    with Connection(address, timeout_seconds=None) as connection:
-        connection.send(PacketType.CAN_DO, function.encode())
-        connection.send(PacketType.GRAB_JOB)
-        while True:
-            packet, arguments = connection.receive()
-            if packet == PacketType.JOB_ASSIGN:
-                handle, _, workload = arguments
-                connection.send(PacketType.WORK_COMPLETE, handle, index(workload))
-                connection.send(PacketType.GRAB_JOB)
-            elif packet == PacketType.NO_JOB:
-                connection.send(PacketType.PRE_SLEEP)
-            elif packet == PacketType.NOOP:
-                connection.send(PacketType.GRAB_JOB)
+    """Work until the server goes away. A job whose worker dies goes to another one."""
+    reader = PacketReader(RESPONSE_MAGIC)
+    with socket.create_connection(address) as connection:
+
+        def send(packet: PacketType, *arguments: bytes) -> None:
+            connection.sendall(encode_request(packet, *arguments))
+
+        send(PacketType.CAN_DO, function.encode())
+        send(PacketType.GRAB_JOB)
+        while received := connection.recv(65536):
+            for packet, arguments in reader.feed(received):
+                if packet == PacketType.JOB_ASSIGN:
+                    handle, _, workload = arguments
+                    send(PacketType.WORK_COMPLETE, handle, index(workload))
+                    send(PacketType.GRAB_JOB)
+                elif packet == PacketType.NO_JOB:
+                    send(PacketType.PRE_SLEEP)
+                elif packet == PacketType.NOOP:
+                    send(PacketType.GRAB_JOB)
 
 
 if __name__ == "__main__":

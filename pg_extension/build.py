@@ -29,6 +29,8 @@ MODULES = (
     "wire/connection",
     "client/__init__",
     "client/operations",
+    "client/jobs",
+    "client/calls",
     "client/links",
     "client/backend",
 )

@@ -4,7 +4,7 @@
 create or replace function gman_runtime() returns boolean
 language plpython3u
 as $runtime$
-# Internal: load the Gearman client into this session, as GD["gman acaf997501ee"].
+# Internal: load the Gearman client into this session, as GD["gman 56eb175512c6"].
 #
 # Its modules are those of the Python package postgear, written here by build.py; they get a package name of their own,
 # so that they meet no postgear installed for this Python. PL/Python puts a tab before each line, also in literals.
@@ -14,6 +14,8 @@ import types
 MODULES = [
 ('', True, r''''''),
 ('errors', False, r'''"""Every error postgear raises, in one tree.
+
+What concerns a server or a job names them: *server*, *function*, *handle*.
 
 ::
 
@@ -35,7 +37,10 @@ MODULES = [
         ServerTimeout      no answer came in time; what was sent may have been done
         ServerRefused      the server answered ERROR; carries its code
         UnknownJob         it knows no job of this handle
+        NotAllSubmitted    of many jobs some were not submitted; carries the handles of the others
+      PayloadError         a payload or result is not what its function says (a ValueError, too)
       JobFailed            the worker reported that the job failed; carries what it said
+      JobLost              the job that a worker runs is another's now; its result does not count
 """
 
 from __future__ import annotations
@@ -115,8 +120,32 @@ class ProtocolError(PostgearError):
         self.text = text
 
 
-class ServerError(PostgearError):
-    """A Gearman server answered with ERROR, closed the connection or could not be reached."""
+class _Place:
+    """What an error is about, as far as it is known: *server* (host:port), *function*, *handle*; empty where it is not."""
+
+    server = ""
+    function = ""
+    handle = ""
+
+    def fill(self, server: str = "", function: str = "", handle: str = "") -> None:
+        """Say what the error is about, where that is not known yet."""
+        self.server = self.server or server
+        self.function = self.function or function
+        self.handle = self.handle or handle
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        if self.server:
+            text = f"server {self.server}: {text}"
+        about = [f"{kind} {name}" for kind, name in (("function", self.function), ("job", self.handle)) if name]
+        return f"{text} ({', '.join(about)})" if about else text
+
+
+class ServerError(_Place, PostgearError):
+    """A Gearman server answered with ERROR, closed the connection or could not be reached.
+
+    *server*, *function* and *handle* name what was asked of whom, as far as it is known.
+    """
 
     exit_code = 6
 
@@ -147,17 +176,46 @@ class UnknownJob(ServerError):
     exit_code = 7
 
 
-class JobFailed(PostgearError):
-    """The worker reported that the job failed.
+class NotAllSubmitted(ServerError):
+    """Of many jobs some were not submitted, or may not have been; the others are.
 
-    *exception* is what it said about it (WORK_EXCEPTION), empty if it only failed (WORK_FAIL).
+    *handles*: by position, None for those. *errors*: by position; ServerUnreachable was not sent, ServerRefused is not queued,
+    of any other it is not known.
     """
 
-    def __init__(self, handle: bytes, exception: bytes) -> None:
-        text = exception.decode("utf-8", "backslashreplace")
-        super().__init__(f"job {handle.decode('ascii', 'backslashreplace')} failed" + (f": {text}" if text else ""))
+    def __init__(self, handles: list[str | None], errors: dict[int, ServerError]) -> None:
+        first = min(errors)
+        super().__init__(f"{len(errors)} of {len(handles)} jobs were not submitted; the first is number {first}: {errors[first]}")
+        self.handles = handles
+        self.errors = errors
+
+
+class PayloadError(_Place, PostgearError, ValueError):
+    """A payload or result is not what its function says it is. Of a result *server*, *function* and *handle* are known."""
+
+
+class JobFailed(_Place, PostgearError):
+    """The worker reported that the job failed.
+
+    *exception* is what it said about it (WORK_EXCEPTION), empty if it only failed (WORK_FAIL). *server*, *function* and *handle*
+    name the job.
+    """
+
+    def __init__(self, handle: str, exception: bytes, function: str = "", server: str = "") -> None:
+        super().__init__(exception.decode("utf-8", "backslashreplace"))
         self.handle = handle
         self.exception = exception
+        self.function = function
+        self.server = server
+
+    def __str__(self) -> str:
+        place = " at ".join(filter(None, (f"function {self.function}" if self.function else "", self.server)))
+        text = str(self.args[0])
+        return f"job {self.handle} failed" + (f" ({place})" if place else "") + (f": {text}" if text else "")
+
+
+class JobLost(PostgearError):
+    """The job that a worker runs is another's now: it was given out again, cancelled or has ended. Its result does not count."""
 '''),
 ('wire', True, r'''"""Gearman on the wire, without I/O: bytes to packets and back.
 
@@ -355,9 +413,16 @@ class PacketReader:
 
     magic: the magic this side expects (requests at a server, responses at a client).
     max_packet_bytes: a longer body is refused as soon as its header is seen and skipped as it arrives, never buffered.
+    max_text_bytes: of an admin line; an answer may have longer ones than a command.
     """
 
-    def __init__(self, magic: bytes = REQUEST_MAGIC, max_packet_bytes: int = DEFAULT_MAX_PACKET_BYTES) -> None:
+    def __init__(
+        self,
+        magic: bytes = REQUEST_MAGIC,
+        max_packet_bytes: int = DEFAULT_MAX_PACKET_BYTES,
+        max_text_bytes: int = TEXT_MAX_BYTES,
+    ) -> None:
+        self._max_text_bytes = max_text_bytes
         self._magic = magic
         self._max_packet_bytes = max_packet_bytes
         self._chunks: list[bytes] = []
@@ -394,10 +459,11 @@ class PacketReader:
                 position += skipped
                 continue
             if data[position]:
-                newline = data.find(b"\n", position, position + TEXT_MAX_BYTES + 1)
+                newline = data.find(b"\n", position, position + self._max_text_bytes + 1)
                 if newline < 0:
-                    if end - position > TEXT_MAX_BYTES:
-                        return self._die(messages, FATAL_TEXT, b"LINE_TOO_LONG", b"A line may have 8192 bytes")
+                    if end - position > self._max_text_bytes:
+                        text = b"A line may have %d bytes" % self._max_text_bytes
+                        return self._die(messages, FATAL_TEXT, b"LINE_TOO_LONG", text)
                     break
                 append((TEXT, (data[position:newline].rstrip(b"\r"),)))
                 position = newline + 1
@@ -466,21 +532,29 @@ class PacketReader:
 ('client.operations', False, r'''"""What a client asks of a server, as generators that do no I/O: which packets answer which, and what they mean.
 
 An operation yields bytes to send (perhaps none) and is then sent the next message of the same connection, as
-``PacketReader.feed`` returns it; its return value is the answer. ``do_many`` also yields ``JobEnded``, after which it
-wants None. Drivers: ``links.Link.run``, a test with plain values.
+``PacketReader.feed`` returns it; None instead says that nothing has come and that there may be more to send. A ServerError
+thrown in instead of a message says that the connection is lost, that there is none, or (ServerTimeout) that time is up.
+Its return value is the answer. ``jobs.do_many`` and ``submit_many`` yield more than bytes, and then want None
+if nothing else is said:
 
-Not here: sockets, time, several servers. After any exception but JobFailed, ServerRefused and StopIteration the connection
-may be in the middle of an exchange and is of no more use. Standard library only, relative imports: it is embedded into
-the extension's script.
+- ``CLOSE``: the connection is of no more use; the next bytes go over another one.
+- ``WHERE``: the answer is the server that is connected, or was last, as text.
+- ``Pause``: wait before what comes next.
+- anything else is for the caller.
+
+Who carries them out: ``calls.Call``, a test with plain values. Not here: sockets, time, several servers, and jobs that are
+waited for (``jobs``). After any exception but JobFailed, ServerRefused and StopIteration the connection may be in the middle
+of an exchange and is of no more use. Standard library only, relative imports: it is embedded into the extension's script.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Generator, Iterable, Sequence
+from itertools import islice
+from typing import Any, Final, NamedTuple
 
-from ..errors import JobFailed, ServerError, ServerRefused
+from ..errors import NotAllSubmitted, ServerError, ServerRefused, ServerTimeout, ServerUnreachable, UnknownJob
 from ..wire.connection import TEXT, Message
 from ..wire.packet import PacketType, encode_request
 
@@ -488,28 +562,259 @@ HIGH: Final = 0
 NORMAL: Final = 1
 LOW: Final = 2
 
-_FOREGROUND: Final = (PacketType.SUBMIT_JOB_HIGH, PacketType.SUBMIT_JOB, PacketType.SUBMIT_JOB_LOW)
+CLOSE: Final = object()
+WHERE: Final = object()
+CHUNK_JOBS: Final = 5_000
+CHUNK_BYTES: Final = 1 << 20
+"""What ``submit_many`` sends at a time, whichever is less; the next chunk goes when half of it is acknowledged."""
+
 _BACKGROUND: Final = (PacketType.SUBMIT_JOB_HIGH_BG, PacketType.SUBMIT_JOB_BG, PacketType.SUBMIT_JOB_LOW_BG)
-RESULT_MAX_BYTES: Final = 1 << 30
-"""More than PostgreSQL takes in one value."""
+_NUMBER_MAX_DIGITS: Final = 20
+_LIST_COMMANDS: Final = (b"status", b"prioritystatus", b"workers", b"show")
+"""The admin commands that answer with lines up to a lone ``.``."""
 
 
 class Submission(NamedTuple):
-    """A job to submit. unique: empty for none, ``-`` for the workload itself. priority: HIGH, NORMAL or LOW."""
+    """A job to submit. unique: empty for none, ``-`` for the workload itself. priority: HIGH, NORMAL or LOW.
+
+    run_at: Unix time, None for at once; a background job of normal priority. reducer: the function that reduces, of normal
+    priority. retries: how often a job that is waited for is submitted again, when it failed or its server went away.
+    """
 
     function: bytes
     workload: bytes
     unique: bytes = b""
     priority: int = NORMAL
+    run_at: int | None = None
+    reducer: bytes | None = None
+    retries: int = 0
 
 
 class Status(NamedTuple):
-    """What STATUS_RES says about a job; all zero for one the server does not know."""
+    """What a server says about a job; all zero for one it does not know. clients: how many wait, None where it was not asked."""
 
     known: bool
     running: bool
     numerator: int
     denominator: int
+    clients: int | None = None
+
+
+class Pause(NamedTuple):
+    """A step that is nothing but time."""
+
+    seconds: float
+
+
+def echo(data: bytes = b"postgear") -> Generator[bytes, Message, bytes]:
+    """Ask for a sign of life."""
+    arguments = yield from _ask(encode_request(PacketType.ECHO_REQ, data), PacketType.ECHO_RES)
+    if list(arguments) != [data]:
+        raise ServerError("the server's echo is another text")
+    return data
+
+
+def want_exceptions() -> Generator[bytes, Message, None]:
+    """Ask to be told what workers say about failed jobs; without it there is only WORK_FAIL."""
+    yield from _ask(encode_request(PacketType.OPTION_REQ, b"exceptions"), PacketType.OPTION_RES)
+
+
+def submit(job: Submission) -> Generator[bytes, Message, bytes]:
+    """Submit a background job and return its handle."""
+    try:
+        return (yield from _ask(_background(job), PacketType.JOB_CREATED))[0]
+    except ServerError as error:
+        error.fill(function=shown(job.function))
+        raise
+
+
+def submit_many(jobs: Iterable[Submission]) -> Generator[Any, Any, list[str]]:
+    """Submit background jobs without waiting for each, and return their handles in the same order.
+
+    What was sent to a server that went away is not sent again; the others go to another server. Raises NotAllSubmitted
+    if any is not known to be queued.
+    """
+    coming = iter(jobs)
+    handles: list[str | None] = []
+    errors: dict[int, ServerError] = {}
+    unacknowledged: deque[tuple[int, bytes]] = deque()
+    low = 0
+    while True:
+        output = []
+        if len(unacknowledged) <= low:
+            size = 0
+            for job in islice(coming, CHUNK_JOBS):
+                output.append(_background(job))
+                unacknowledged.append((len(handles), job.function))
+                handles.append(None)
+                size += len(output[-1])
+                if size >= CHUNK_BYTES:
+                    break
+            low = len(output) // 2
+        if not unacknowledged:
+            break
+        error: ServerError
+        try:
+            message = yield b"".join(output)
+            if message is None:
+                continue
+            kind, arguments = message
+            if kind == PacketType.JOB_CREATED:
+                handles[unacknowledged.popleft()[0]] = arguments[0].decode("utf-8", "backslashreplace")
+                continue
+            if kind != PacketType.ERROR:
+                raise unexpected(kind, arguments)
+        except ServerError as caught:
+            if not isinstance(caught, ServerUnreachable):
+                caught.fill((yield WHERE))
+            for position, function in unacknowledged:
+                errors[position] = error_for(caught, shown(function))
+            unacknowledged.clear()
+            if isinstance(caught, (ServerTimeout, ServerUnreachable)):
+                for job in coming:
+                    errors[len(handles)] = error_for(caught, shown(job.function))
+                    handles.append(None)
+                break
+            yield CLOSE
+        else:
+            position, function = unacknowledged.popleft()
+            error = errors[position] = refusal(arguments)
+            error.fill((yield WHERE), shown(function))
+    if errors:
+        raise NotAllSubmitted(handles, errors)
+    return handles  # type: ignore[return-value]
+
+
+def get_status(handle: bytes) -> Generator[bytes, Message, Status]:
+    """Ask for the state of a job."""
+    arguments = yield from _ask(encode_request(PacketType.GET_STATUS, handle), PacketType.STATUS_RES)
+    known, running, numerator, denominator = map(_number, arguments[1:5])
+    return Status(bool(known), bool(running), numerator, denominator)
+
+
+def get_status_of_unique(unique: bytes) -> Generator[bytes, Message, Status]:
+    """Ask for the state of the job with this unique, of whatever function."""
+    arguments = yield from _ask(encode_request(PacketType.GET_STATUS_UNIQUE, unique), PacketType.STATUS_RES_UNIQUE)
+    known, running, numerator, denominator, clients = map(_number, arguments[1:6])
+    return Status(bool(known), bool(running), numerator, denominator, clients)
+
+
+def admin_line(line: bytes) -> Generator[bytes, Message, bytes]:
+    """Send an admin command that is answered with one line and return that line, also if it begins with ERR."""
+    kind, arguments = yield line + b"\r\n"
+    if kind != TEXT:
+        raise unexpected(kind, arguments)
+    return arguments[0]
+
+
+def admin_command(line: bytes) -> Generator[bytes, Message, list[str]]:
+    """Send any admin command and return the lines of its answer. Raises UnknownJob or ServerRefused for ERR.
+
+    Bytes that are not UTF-8 are shown as ``\\xff``.
+    """
+    first = (yield from admin_line(line)).decode("utf-8", "backslashreplace")
+    many = line.split(b" ")[0].lower() in _LIST_COMMANDS
+    if first.startswith("ERR") and not (many and "\t" in first):
+        if first.startswith("ERR UNKNOWN_JOB"):
+            handle = line.split(b" ")[-1].decode("utf-8", "backslashreplace")
+            raise UnknownJob(f"there is no job {handle}: it has ended, or never was")
+        said = first[3:].strip().replace("+", " ")
+        code, _, text = said.partition(" ")
+        # "ERR UNKNOWN_COMMAND Unknown+server+command", but also "ERR function not found".
+        raise ServerRefused(code, text) if code.isupper() else ServerRefused("ERR", said)
+    if not many:
+        return [first]
+    lines = []
+    text = first
+    while text != ".":
+        lines.append(text)
+        kind, arguments = yield b""
+        if kind != TEXT:
+            raise unexpected(kind, arguments)
+        text = arguments[0].decode("utf-8", "backslashreplace")
+    return lines
+
+
+def refusal(arguments: Sequence[bytes]) -> ServerRefused:
+    """Return the error that an ERROR packet is."""
+    code, text = (word.decode("utf-8", "backslashreplace") for word in arguments)
+    return ServerRefused(code, text)
+
+
+def unexpected(kind: int, arguments: Sequence[bytes]) -> ServerError:
+    """Return the error for a message that answers nothing."""
+    if kind < 0:
+        said = b" ".join(arguments).decode("utf-8", "backslashreplace")
+        return ServerError(f"the server sent what is no Gearman packet: {said[:200]}")
+    return ServerError(f"the server sent a packet of type {kind} that answers nothing")
+
+
+def error_for(error: ServerError, function: str, handle: str = "") -> ServerError:
+    """Return a copy of an error of a connection, for one of the jobs that it concerns."""
+    copy = type(error)(*error.args)
+    copy.__cause__ = error.__cause__
+    copy.fill(error.server, function, handle)
+    return copy
+
+
+def shown(name: bytes) -> str:
+    """Return a name as messages show it."""
+    return name.decode("utf-8", "backslashreplace")
+
+
+def _background(job: Submission) -> bytes:
+    if job.reducer is not None:
+        # The fourth is libgearman's aggregator flag, which servers read and drop.
+        return encode_request(PacketType.SUBMIT_REDUCE_JOB_BACKGROUND, job.function, job.unique, job.reducer, b"0", job.workload)
+    if job.run_at is not None:
+        return encode_request(PacketType.SUBMIT_JOB_EPOCH, job.function, job.unique, b"%d" % job.run_at, job.workload)
+    return encode_request(_BACKGROUND[job.priority], job.function, job.unique, job.workload)
+
+
+def _ask(packet: bytes, answer: int) -> Generator[bytes, Message, Sequence[bytes]]:
+    """Send a packet and return the arguments of its answer, which must be of type *answer*. Raises ServerRefused for ERROR."""
+    kind, arguments = yield packet
+    if kind == PacketType.ERROR:
+        raise refusal(arguments)
+    if kind != answer:
+        raise unexpected(kind, arguments)
+    return arguments
+
+
+def _number(word: bytes) -> int:
+    if word and not (word.isdigit() and len(word) <= _NUMBER_MAX_DIGITS):
+        raise ServerError(f"the server sent what is no number: {shown(word)[:40]}")
+    return int(word or b"0")
+'''),
+('client.jobs', False, r'''"""Jobs that are waited for, as a generator that does no I/O: submits, progress, ends, and what is submitted again.
+
+A job that was sent is not sent again unless its ``retries`` allow it. With retries left, a job that failed is submitted again to
+the same server, one whose server went away, or could not be reached, to the next that answers. A refused job is not.
+Two jobs of one call with the same function and unique are one job: the second is not sent, and ends with the first.
+
+Steps and messages as in ``operations``. Standard library only, relative imports: it is embedded into the extension's script.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
+from typing import Any, Final, NamedTuple, Union
+
+from ..errors import JobFailed, ServerError, ServerTimeout, ServerUnreachable
+from ..wire.connection import Message
+from ..wire.packet import PacketType, encode_request
+from .operations import CLOSE, Pause, Submission, error_for, refusal, shown, unexpected
+
+RESULT_MAX_BYTES: Final = 1 << 30
+"""More than PostgreSQL takes in one value."""
+FIRST_PAUSE_SECONDS: Final = 0.1
+LONGEST_PAUSE_SECONDS: Final = 5.0
+"""Between attempts when no server can be reached; each pause is twice as long as the one before."""
+
+_FOREGROUND: Final = (PacketType.SUBMIT_JOB_HIGH, PacketType.SUBMIT_JOB, PacketType.SUBMIT_JOB_LOW)
+_FINAL: Final = (PacketType.WORK_COMPLETE, PacketType.WORK_FAIL, PacketType.WORK_EXCEPTION)
+_PROGRESS: Final = (PacketType.WORK_DATA, PacketType.WORK_STATUS, PacketType.WORK_WARNING)
 
 
 class JobEnded(NamedTuple):
@@ -518,172 +823,322 @@ class JobEnded(NamedTuple):
     position: int
     result: bytes | None
     error: JobFailed | ServerError | None
+    handle: str = ""
 
 
-def echo() -> Generator[bytes, Message, None]:
-    """Ask for a sign of life."""
-    _, arguments = yield from _ask(PacketType.ECHO_REQ, (b"postgear",), PacketType.ECHO_RES)
-    if list(arguments) != [b"postgear"]:
-        raise ServerError("the server's echo is another text")
+class JobEvent(NamedTuple):
+    """What was told of a job that has not ended. kind: JOB_CREATED, WORK_DATA, WORK_STATUS or WORK_WARNING.
 
-
-def want_exceptions() -> Generator[bytes, Message, None]:
-    """Ask to be told what workers say about failed jobs; without it there is only WORK_FAIL."""
-    yield from _ask(PacketType.OPTION_REQ, (b"exceptions",), PacketType.OPTION_RES)
-
-
-def submit(job: Submission, epoch: int | None = None) -> Generator[bytes, Message, bytes]:
-    """Submit a background job and return its handle; with *epoch* (Unix time) not before then, and of normal priority."""
-    if epoch is None:
-        packet_type = _BACKGROUND[job.priority]
-        words: Sequence[bytes] = (job.function, job.unique, job.workload)
-    else:
-        packet_type = PacketType.SUBMIT_JOB_EPOCH
-        words = (job.function, job.unique, b"%d" % epoch, job.workload)
-    _, arguments = yield from _ask(packet_type, words, PacketType.JOB_CREATED)
-    return arguments[0]
-
-
-def get_status(handle: bytes) -> Generator[bytes, Message, Status]:
-    """Ask for the state of a job."""
-    _, arguments = yield from _ask(PacketType.GET_STATUS, (handle,), PacketType.STATUS_RES)
-    known, running, numerator, denominator = (int(word or b"0") for word in arguments[1:5])
-    return Status(bool(known), bool(running), numerator, denominator)
-
-
-def admin_line(line: bytes) -> Generator[bytes, Message, bytes]:
-    """Send an admin command that is answered with one line and return that line, also if it begins with ERR."""
-    kind, arguments = yield line + b"\r\n"
-    if kind != TEXT:
-        raise _unexpected(kind, arguments)
-    return arguments[0]
-
-
-def do(job: Submission, warn: Callable[[bytes], None]) -> Generator[bytes, Message, bytes]:
-    """Run a job and return its result: the data of WORK_DATA and WORK_COMPLETE, one after the other.
-
-    warn: called with the text of each WORK_WARNING. Raises JobFailed, ServerRefused.
+    arguments: those of the packet, without the handle, for JOB_CREATED the handle alone.
     """
-    many = do_many((job,), 1, warn)
+
+    position: int
+    kind: int
+    arguments: tuple[bytes, ...]
+
+
+class JobRetried(NamedTuple):
+    """A job is going to be submitted again because of *error*."""
+
+    position: int
+    error: JobFailed | ServerError
+
+
+Told = Union[JobEnded, JobEvent, JobRetried]
+
+
+def do(job: Submission, warn: Callable[[bytes], None]) -> Generator[Any, Any, JobEnded]:
+    """Run a job and return its end, with its result: the data of WORK_DATA and WORK_COMPLETE, one after the other.
+
+    warn: called with the text of each WORK_WARNING. Raises JobFailed, ServerError.
+    """
+    many = do_many((job,), 1, (PacketType.WORK_WARNING,))
     step = next(many)
+    ended: JobEnded | None = None
     while True:
+        answer = None
         if isinstance(step, JobEnded):
-            if step.error is not None:
-                raise step.error
-            return step.result or b""
-        step = many.send((yield step))
-
-
-def do_many(
-    jobs: Iterable[Submission], in_flight: int, warn: Callable[[bytes], None]
-) -> Generator[bytes | JobEnded, Message | None, None]:
-    """Run jobs, at most *in_flight* at a time, and yield a ``JobEnded`` for each, in the order in which they end."""
-    waiting = enumerate(jobs)
-    unacknowledged: deque[int] = deque()  # JOB_CREATED and ERROR come in the order of the submits
-    running: dict[bytes, list[int]] = {}  # jobs of one unique have one handle
-    data: dict[bytes, bytearray] = {}
-    free = in_flight
-    while True:
-        output = []
-        while free:
-            index, job = next(waiting, (-1, None))
-            if job is None:
-                break
-            output.append(encode_request(_FOREGROUND[job.priority], job.function, job.unique, job.workload))
-            unacknowledged.append(index)
-            free -= 1
-        if free == in_flight:
-            return
-        message = yield b"".join(output)
-        assert message is not None
-        kind, arguments = message
-        ended: list[int] = []
-        result: bytes | None = None
-        error: JobFailed | ServerRefused | None = None
-        if kind == PacketType.JOB_CREATED and unacknowledged:
-            running.setdefault(arguments[0], []).append(unacknowledged.popleft())
-            continue
-        if kind == PacketType.ERROR and unacknowledged:
-            ended = [unacknowledged.popleft()]
-            error = _refusal(arguments)
-        elif kind in (PacketType.WORK_DATA, PacketType.WORK_COMPLETE):
-            received = data.setdefault(arguments[0], bytearray())
-            received += arguments[1]
-            if len(received) > RESULT_MAX_BYTES:
-                raise ServerError(f"the result of a job has more than {RESULT_MAX_BYTES} bytes")
-            if kind == PacketType.WORK_DATA:
+            ended = step
+        elif isinstance(step, JobEvent):
+            warn(step.arguments[0])
+        elif not isinstance(step, JobRetried):
+            try:
+                answer = yield step
+            except ServerError as error:
+                step = many.throw(error)
                 continue
-            # A job joined twice is told of twice; the second time nobody is left here.
-            ended = running.pop(arguments[0], [])
-            result = bytes(data.pop(arguments[0]))
-        elif kind in (PacketType.WORK_FAIL, PacketType.WORK_EXCEPTION):
-            ended = running.pop(arguments[0].rstrip(b"\0"), [])
-            data.pop(arguments[0].rstrip(b"\0"), None)
-            error = JobFailed(arguments[0].rstrip(b"\0"), arguments[1] if kind == PacketType.WORK_EXCEPTION else b"")
-        elif kind == PacketType.WORK_WARNING:
-            warn(arguments[1])
-        elif kind != PacketType.WORK_STATUS:
-            raise _unexpected(kind, arguments)
-        for index in ended:
-            free += 1
-            yield JobEnded(index, result, error)
+        try:
+            step = many.send(answer)
+        except StopIteration:
+            break
+    assert ended is not None
+    if ended.error is not None:
+        raise ended.error
+    return ended
 
 
-def _ask(packet_type: int, words: Sequence[bytes], answer: int) -> Generator[bytes, Message, Message]:
-    """Send a packet and return its answer, which must be of type *answer*. Raises ServerRefused for ERROR."""
-    kind, arguments = yield encode_request(packet_type, *words)
-    if kind == PacketType.ERROR:
-        raise _refusal(arguments)
-    if kind != answer:
-        raise _unexpected(kind, arguments)
-    return kind, arguments
+def do_many(jobs: Iterable[Submission], in_flight: int, wanted: Collection[int] = ()) -> Generator[Any, Any, None]:
+    """Run jobs, at most *in_flight* at a time, and yield a ``JobEnded`` for each, in the order in which they end.
+
+    wanted: the types of which a ``JobEvent`` is yielded; WORK_DATA is then left out of results. A ``JobRetried`` is always
+    yielded. *jobs* is read as far as jobs can be sent, and again after its end, for more may have come.
+    """
+    flight = _Flight(iter(jobs), in_flight, wanted)
+    pauses = 0
+    while True:
+        output = flight.take()
+        if not flight.sent:
+            return
+        told: Iterable[Told]
+        try:
+            message = yield output
+            told = flight.receive(message) if message is not None else ()
+            pauses = 0
+        except ServerTimeout as error:
+            yield from flight.abandon(error)
+            return
+        except ServerUnreachable as error:
+            told = list(flight.lose(error))
+            yield from told
+            if not flight.again:
+                yield from flight.abandon(error)
+                return
+            yield Pause(min(FIRST_PAUSE_SECONDS * 2**pauses, LONGEST_PAUSE_SECONDS))
+            pauses += 1
+            continue
+        except ServerError as error:
+            yield CLOSE
+            told = list(flight.lose(error))
+        yield from told
 
 
-def _refusal(arguments: Sequence[bytes]) -> ServerRefused:
-    code, text = (word.decode("utf-8", "backslashreplace") for word in arguments)
-    return ServerRefused(code, text)
+class _Sent:
+    """A job that has not ended. joined: the positions of other jobs with its function and unique, which end with it."""
+
+    __slots__ = ("data", "handle", "job", "joined", "position", "retries")
+
+    def __init__(self, position: int, job: Submission, retries: int) -> None:
+        self.position = position
+        self.job = job
+        self.retries = retries
+        self.handle = b""
+        self.data: bytearray | None = None
+        self.joined: list[int] | None = None
 
 
-def _unexpected(kind: int, arguments: Sequence[bytes]) -> ServerError:
-    if kind < 0:
-        said = b" ".join(arguments).decode("utf-8", "backslashreplace")
-        return ServerError(f"the server sent what is no Gearman packet: {said[:200]}")
-    return ServerError(f"the server sent a packet of type {kind} that answers nothing")
+class _Flight:
+    """The jobs of one ``do_many``."""
+
+    def __init__(self, coming: Iterator[Submission], in_flight: int, wanted: Collection[int]) -> None:
+        self.sent = 0
+        self.again: deque[_Sent] = deque()
+        self._coming = coming
+        self._position = 0
+        self._in_flight = in_flight
+        self._wanted = frozenset(wanted)
+        self._unacknowledged: deque[_Sent] = deque()  # JOB_CREATED and ERROR come in the order of the submits
+        self._running: dict[bytes, _Sent] = {}
+        self._keys: dict[tuple[bytes, bytes, bytes], _Sent] = {}
+        self._excepted: set[bytes] = set()  # Perl's server sends WORK_FAIL after WORK_EXCEPTION
+
+    def take(self) -> bytes:
+        """Return the packets of the jobs that may be sent."""
+        if self.sent >= self._in_flight:
+            return b""
+        output = []
+        while self.sent < self._in_flight:
+            if self.again:
+                entry = self.again.popleft()
+                entry.handle, entry.data = b"", None
+            else:
+                job = next(self._coming, None)
+                if job is None:
+                    break
+                entry = _Sent(self._position, job, job.retries)
+                self._position += 1
+                if _is_keyed(job) and self._joins(entry):
+                    continue
+            output.append(_foreground(entry.job))
+            self._unacknowledged.append(entry)
+            self.sent += 1
+        return b"".join(output)
+
+    def receive(self, message: Message) -> Iterable[Told]:
+        """Return what a message tells."""
+        kind, arguments = message
+        if kind == PacketType.JOB_CREATED and self._unacknowledged:
+            entry = self._unacknowledged.popleft()
+            entry.handle = handle = arguments[0]
+            if handle in self._running:
+                raise ServerError(f"the server gave the handle {shown(handle)} twice")
+            self._running[handle] = entry
+            return self._event(entry, kind, (handle,)) if kind in self._wanted else ()
+        if kind == PacketType.ERROR and self._unacknowledged:
+            refused = self._unacknowledged.popleft()
+            error = refusal(arguments)
+            error.fill(function=shown(refused.job.function))
+            return self._ended(refused, None, error)
+        if kind not in _FINAL and kind not in _PROGRESS:
+            raise unexpected(kind, arguments)
+        handle = arguments[0]
+        found = self._running.get(handle)
+        if found is None:
+            return self._receive_other(kind, handle, arguments)
+        if kind == PacketType.WORK_COMPLETE:
+            del self._running[handle]
+            result = arguments[1]
+            if found.data is not None:
+                found.data += result
+                result = bytes(found.data)
+            return self._ended(found, result, None)
+        if kind == PacketType.WORK_DATA and kind not in self._wanted:
+            if found.data is None:
+                found.data = bytearray()
+            found.data += arguments[1]
+            if len(found.data) > RESULT_MAX_BYTES:
+                raise ServerError(f"the result of a job has more than {RESULT_MAX_BYTES} bytes")
+            return ()
+        if kind in _PROGRESS:
+            return self._event(found, kind, tuple(arguments[1:])) if kind in self._wanted else ()
+        del self._running[handle]
+        exception = b""
+        if kind == PacketType.WORK_EXCEPTION:
+            self._excepted.add(handle)
+            exception = arguments[1]
+        return self._failed(found, JobFailed(shown(handle), exception))
+
+    def lose(self, error: ServerError) -> Iterator[Told]:
+        """Return what it means that the connection is lost, or could not be made."""
+        lost = [*self._running.values(), *self._unacknowledged]
+        self._running.clear()
+        self._unacknowledged.clear()
+        for entry in lost:
+            yield from self._failed(entry, error_for(error, "", shown(entry.handle)))
+
+    def abandon(self, error: ServerError) -> Iterator[Told]:
+        """Return the ends of all jobs that have not ended, also of those that were not sent."""
+        left = [*self._running.values(), *self._unacknowledged, *self.again]
+        self._running.clear()
+        self._unacknowledged.clear()
+        self.again.clear()
+        for entry in left:
+            yield from self._ended(entry, None, error_for(error, shown(entry.job.function), shown(entry.handle)))
+        for job in self._coming:
+            yield JobEnded(self._position, None, error_for(error, shown(job.function)))
+            self._position += 1
+
+    def _joins(self, entry: _Sent) -> bool:
+        """Join a job that is on its way, if there is one of the same function and unique.
+
+        The server would do the same, but would send each packet once for each of them.
+        """
+        job = entry.job
+        leader = self._keys.setdefault(_key(job), entry)
+        if leader is entry:
+            return False
+        if leader.joined is None:
+            leader.joined = []
+        leader.joined.append(entry.position)
+        return True
+
+    def _receive_other(self, kind: int, handle: bytes, arguments: Any) -> Iterable[Told]:
+        """Receive what is about no job that runs."""
+        if handle.endswith(b"\0"):
+            # gearmand 1.1.20 makes such a WORK_FAIL of a WORK_EXCEPTION.
+            return self.receive((kind, (handle.rstrip(b"\0"), *arguments[1:])))
+        if kind == PacketType.WORK_FAIL and handle in self._excepted:
+            self._excepted.discard(handle)
+            return ()
+        raise ServerError(f"the server told of a job that was not asked for: {shown(handle)[:80]}")
+
+    def _event(self, entry: _Sent, kind: int, arguments: tuple[bytes, ...]) -> list[Told]:
+        return [JobEvent(position, kind, arguments) for position in (entry.position, *(entry.joined or ()))]
+
+    def _failed(self, entry: _Sent, error: JobFailed | ServerError) -> list[Told]:
+        error.fill(function=shown(entry.job.function))
+        if entry.retries <= 0:
+            return self._ended(entry, None, error)
+        entry.retries -= 1
+        self.sent -= 1
+        self.again.append(entry)
+        return [JobRetried(position, error) for position in (entry.position, *(entry.joined or ()))]
+
+    def _ended(self, entry: _Sent, result: bytes | None, error: JobFailed | ServerError | None) -> list[Told]:
+        self.sent -= 1
+        if _is_keyed(entry.job):
+            self._keys.pop(_key(entry.job), None)
+        handle = shown(entry.handle)
+        ended: list[Told] = [JobEnded(entry.position, result, error, handle)]
+        if entry.joined:
+            ended += [JobEnded(position, result, error, handle) for position in entry.joined]
+        return ended
+
+
+def _is_keyed(job: Submission) -> bool:
+    return bool(job.unique) and (job.unique != b"-" or bool(job.workload))
+
+
+def _key(job: Submission) -> tuple[bytes, bytes, bytes]:
+    return job.function, job.unique, job.workload if job.unique == b"-" else b""
+
+
+def _foreground(job: Submission) -> bytes:
+    if job.reducer is not None:
+        # The fourth is libgearman's aggregator flag, which servers read and drop.
+        return encode_request(PacketType.SUBMIT_REDUCE_JOB, job.function, job.unique, job.reducer, b"0", job.workload)
+    return encode_request(_FOREGROUND[job.priority], job.function, job.unique, job.workload)
 '''),
-('client.links', False, r'''"""Connections to a list of servers, kept open between calls, for a caller that must stay awake while it waits.
+('client.calls', False, r'''"""Carrying out operations at a list of servers: failover, back-off, connections kept; without doing I/O.
 
-A wait lasts at most TICK_SECONDS; between two, the ``tick`` given is called, and whatever it raises ends the wait. The
-extension's tick lets PostgreSQL cancel the statement. Single-threaded.
+A ``Call`` drives one operation (see ``operations``) over the connections of a ``Pool``. It is a generator of what only a driver
+can do, which ``links`` does by blocking and ``aio`` by awaiting:
+
+- ``Connect``: answer with a new ``Channel``.
+- a ``Channel``: send what is written to it, and return when it has messages.
+- ``Pause``: sleep.
+- anything else is for the caller; answer with None.
+
+What a driver could not do it throws in as ServerError.
 
 Failover: the servers are tried in their order until one answers; one that did not is tried last for BACK_OFF_SECONDS.
-Once an operation's first bytes are sent, nothing is sent again: a job may have side effects.
-
 Standard library only, relative imports: it is embedded into the extension's script.
 """
 
 from __future__ import annotations
 
-import os
-import select
+import math
 import socket
+import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
-from typing import Any, Final, NamedTuple, TypeVar, cast
+from collections.abc import Generator, Iterable, Sequence
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
-from ..errors import JobFailed, ServerError, ServerRefused, ServerTimeout, ServerUnreachable
+from ..errors import (
+    JobFailed,
+    NotAllSubmitted,
+    PayloadError,
+    ServerError,
+    ServerRefused,
+    ServerTimeout,
+    ServerUnreachable,
+    UnknownJob,
+)
 from ..wire.connection import Message, PacketReader
 from ..wire.packet import RESPONSE_MAGIC
-from .operations import RESULT_MAX_BYTES, echo, want_exceptions
+from .jobs import RESULT_MAX_BYTES, JobEvent
+from .operations import CLOSE, WHERE, Pause, echo, want_exceptions
 
 DEFAULT_PORT: Final = 4730
-TICK_SECONDS: Final = 0.1
 CONNECT_SECONDS: Final = 3.0
 """How long one server may take to be connected to, or to prove that it is still there."""
 BACK_OFF_SECONDS: Final = 10.0
 FRESH_SECONDS: Final = 5.0
 """A connection unused for longer must echo first: a firewall may have forgotten it without telling."""
-_RECEIVE_BYTES: Final = 256 * 1024
+FLUSH_SECONDS: Final = 0.002
+"""What is written goes with what is written next, but not later than this if the caller comes between."""
+ANSWER_LINE_MAX_BYTES: Final = 1 << 26
+"""A line of ``workers`` has all functions of a worker."""
 
 T = TypeVar("T")
 
@@ -715,73 +1170,484 @@ def parse_servers(text: str) -> list[Address]:
     return addresses
 
 
-class Link:
-    """One connection, opened at once. Every method raises ServerError; the link is closed then.
+class Channel:
+    """What every connection is: an address, messages that have come, and a time until which it may be waited for more.
 
-    deadline: monotonic seconds; may be changed before each call. *tick* is called between waits.
+    deadline: monotonic seconds. used_at: when an operation last ended on it.
     """
 
-    def __init__(self, address: Address, deadline: float, tick: Callable[[], None]) -> None:
+    def __init__(self, address: Address, deadline: float) -> None:
         self.address = address
         self.deadline = deadline
-        self.used_at = time.monotonic()
+        self.used_at = self.flushed_at = time.monotonic()
+        self.messages: deque[Message] = deque()
+        self._output: list[bytes] = []
+        self._reader = PacketReader(RESPONSE_MAGIC, RESULT_MAX_BYTES, ANSWER_LINE_MAX_BYTES)
+
+    def write(self, data: bytes) -> None:
+        """Have *data* sent, together with what else is written before the next wait."""
+        self._output.append(data)
+
+    def flush(self) -> None:
+        """Send what can be sent without waiting. Raises ServerError."""
+        raise NotImplementedError
+
+    def is_quiet(self) -> bool:
+        """Tell whether the connection is open, as far as is known here, and nothing has come that nobody asked for."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Close the connection; more than once is fine."""
+        raise NotImplementedError
+
+    def error(self, kind: type[ServerError], text: str) -> ServerError:
+        """Return an error about this server."""
+        error = kind(text)
+        error.fill(str(self.address))
+        return error
+
+    def lost(self, cause: OSError | None) -> ServerError:
+        """Return the error for a connection that has ended, because of *cause* or at the server's wish."""
+        if cause is None:
+            return self.error(ServerError, "closed the connection")
+        error = self.error(ServerError, f"the connection was lost: {cause.strerror or cause}")
+        error.__cause__ = cause
+        return error
+
+
+class Connect(NamedTuple):
+    """A step: connect by *deadline* (monotonic seconds), or throw ServerUnreachable or ServerTimeout."""
+
+    address: Address
+    deadline: float
+
+
+class Pool:
+    """The connections that are kept, and which servers failed lately. For several threads at once.
+
+    wants_exceptions: ask each new connection to tell what workers say about failed jobs.
+    """
+
+    def __init__(self, *, wants_exceptions: bool = True) -> None:
+        self.wants_exceptions = wants_exceptions
+        self._lock = threading.Lock()
+        self._idle: dict[Address, list[Any]] = {}
+        self._failed_at: dict[Address, float] = {}
+
+    def close(self) -> None:
+        """Close the connections that are kept."""
+        with self._lock:
+            idle, self._idle = self._idle, {}
+        for channels in idle.values():
+            for channel in channels:
+                channel.close()
+
+    def keep(self, channel: Channel) -> None:
+        """Take back a connection whose operation has come to its end."""
+        channel.used_at = time.monotonic()
+        with self._lock:
+            self._idle.setdefault(channel.address, []).append(channel)
+
+    def take(self, address: Address) -> Any:
+        """Return a connection that was kept, the one used last, or None. It may have ended."""
+        with self._lock:
+            channels = self._idle.get(address)
+            return channels.pop() if channels else None
+
+    def failed(self, address: Address) -> None:
+        """Say that a server could not be connected to, or went away."""
+        self._failed_at[address] = time.monotonic()
+
+    def answered(self, address: Address) -> None:
+        """Say that a server is there."""
+        self._failed_at.pop(address, None)
+
+    def in_order(self, addresses: Iterable[Address]) -> list[Address]:
+        """Return the servers in the order in which to try them."""
+        since = time.monotonic() - BACK_OFF_SECONDS
+        return sorted(dict.fromkeys(addresses), key=lambda address: self._failed_at.get(address, since) > since)
+
+
+class Call(Generic[T]):
+    """One operation at one of *addresses*, or where it goes on after a server was lost, at several.
+
+    deadline: monotonic seconds, ``math.inf`` for none; after it the operation is told ServerTimeout. *server* is the one that
+    is connected, or was last, for messages. patience: seconds that a server may be silent; told as ServerTimeout, too.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        addresses: Sequence[Address],
+        deadline: float,
+        operation: Generator[Any, Any, T],
+        patience: float | None = None,
+    ) -> None:
+        self.server = ""
+        self._patience = patience
+        self.deadline = deadline
+        self._pool = pool
+        self._addresses = addresses
+        self._operation = operation
+        self._channel: Channel | None = None
+
+    def open(self) -> Generator[Any, Any, None]:
+        """Connect to the first server that answers, over a kept connection or a new one.
+
+        Raises ServerUnreachable, naming why for each server, or ServerTimeout when the time is up already.
+        """
+        if time.monotonic() >= self.deadline:
+            raise ServerTimeout("the time was up before a server was connected to")
+        errors: list[ServerError] = []
+        for address in self._pool.in_order(self._addresses):
+            try:
+                self._channel = yield from self._open_one(address)
+            except ServerError as error:
+                self._pool.failed(address)
+                error.fill(str(address))
+                errors.append(error)
+                if time.monotonic() >= self.deadline:
+                    break
+            else:
+                self._pool.answered(address)
+                self.server = str(address)
+                return
+        if len(errors) == 1:
+            alone = ServerUnreachable(str(errors[0].args[0]))
+            alone.fill(errors[0].server)
+            raise alone from errors[0].__cause__
+        raise ServerUnreachable("; ".join(map(str, errors))) from errors[-1].__cause__
+
+    def steps(self) -> Generator[Any, Any, T]:
+        """Carry out the operation; yields what only a driver can do and what is for the caller. Returns the answer.
+
+        A connection whose operation did not come to its end is closed, so that nobody takes its answers for those to another.
+        """
+        operation = self._operation
+        finished = False
+        try:
+            step = next(operation)
+            while True:
+                if type(step) is bytes:
+                    try:
+                        if self._channel is None:
+                            yield from self.open()
+                        message = yield from self._exchange(step)
+                    except ServerError as error:
+                        self._drop(is_failed=not isinstance(error, ServerTimeout))
+                        step = operation.throw(error)
+                    else:
+                        step = operation.send(message)
+                    continue
+                if step is WHERE:
+                    step = operation.send(self.server)
+                    continue
+                if step is CLOSE:
+                    self._drop(is_failed=True)
+                elif type(step) is Pause:
+                    yield Pause(max(0.0, min(step.seconds, self.deadline - time.monotonic())))
+                else:
+                    self._before_caller(step)
+                    yield step
+                step = operation.send(None)
+        except StopIteration as end:
+            finished = True
+            return end.value  # type: ignore[no-any-return]
+        except (JobFailed, PayloadError, ServerRefused, UnknownJob) as error:
+            finished = True
+            error.fill(self.server)
+            raise
+        except NotAllSubmitted:
+            finished = True
+            raise
+        except ServerError as error:
+            if not isinstance(error, ServerUnreachable):
+                error.fill(self.server)
+            raise
+        finally:
+            operation.close()
+            channel, self._channel = self._channel, None
+            if channel is not None and finished and not channel.messages:
+                self._pool.keep(channel)
+            elif channel is not None:
+                channel.close()
+
+    def close(self) -> None:
+        """Close the connection of a call whose steps were not begun."""
+        if self._channel is not None:
+            self._channel.close()
+
+    def _exchange(self, data: bytes) -> Generator[Any, Any, Message | None]:
+        channel = self._channel
+        assert channel is not None
+        if data:
+            channel.write(data)
+        messages = channel.messages
+        if not messages:
+            channel.deadline = self.deadline
+            if self._patience is not None:
+                channel.deadline = min(self.deadline, time.monotonic() + self._patience)
+            yield channel
+        return messages.popleft() if messages else None
+
+    def _before_caller(self, told: Any) -> None:
+        """Complete what is for the caller, and let nobody wait for what is written while the caller takes its time."""
+        if type(told) is not JobEvent and told.error is not None and not isinstance(told.error, ServerUnreachable):
+            told.error.fill(self.server)
+        channel = self._channel
+        if channel is not None and channel._output:
+            now = time.monotonic()
+            if now - channel.flushed_at > FLUSH_SECONDS:
+                channel.flush()
+
+    def _drop(self, *, is_failed: bool) -> None:
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.close()
+            if is_failed:
+                self._pool.failed(channel.address)
+
+    def _open_one(self, address: Address) -> Generator[Any, Any, Channel]:
+        while True:
+            soon = min(self.deadline, time.monotonic() + CONNECT_SECONDS)
+            channel: Channel | None = self._pool.take(address)
+            is_kept = channel is not None
+            if channel is None:
+                channel = yield Connect(address, soon)
+            is_usable = False
+            try:
+                if not is_kept:
+                    if self._pool.wants_exceptions:
+                        yield from _talk(channel, want_exceptions(), soon)
+                    is_usable = True
+                elif channel.is_quiet():
+                    if time.monotonic() - channel.used_at > FRESH_SECONDS:
+                        yield from _talk(channel, echo(), soon)
+                    is_usable = True
+            except ServerError:
+                if not is_kept:
+                    raise
+            finally:
+                if not is_usable:
+                    channel.close()
+            if is_usable:
+                return channel
+
+
+def _talk(channel: Channel, operation: Generator[bytes, Message, T], deadline: float) -> Generator[Any, Any, T]:
+    """Carry out an operation on a connection of its own."""
+    channel.deadline = deadline
+    try:
+        step = next(operation)
+        while True:
+            channel.write(step)
+            while not channel.messages:
+                yield channel
+            step = operation.send(channel.messages.popleft())
+    except StopIteration as end:
+        return end.value  # type: ignore[no-any-return]
+
+
+def keep_alive(connection: Any) -> None:
+    """Have the kernel find out, within two minutes, that the host at the other end of a socket is gone."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 6)):
+        if hasattr(socket, name):  # not everywhere
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+def deadline_after(timeout: float | None) -> float:
+    """Return the monotonic time *timeout* seconds from now; None is never."""
+    return math.inf if timeout is None else time.monotonic() + timeout
+'''),
+('client.links', False, r'''"""The blocking driver of calls: sockets of the standard library.
+
+A wait lasts at most TICK_SECONDS where a ``tick`` is given; between two it is called, and whatever it raises ends the wait.
+The extension's tick lets PostgreSQL cancel the statement. Several threads may use one ``Links``; each call has a connection
+of its own.
+
+Standard library only, relative imports: it is embedded into the extension's script.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import select
+import socket
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Any, Final, Generic, TypeVar, cast
+
+from ..errors import ServerError, ServerTimeout, ServerUnreachable
+from .calls import Address, Call, Channel, Connect, Pool, keep_alive
+from .jobs import Told
+from .operations import Pause
+
+TICK_SECONDS: Final = 0.1
+_LONGEST_WAIT_SECONDS: Final = 86_400.0
+"""poll() counts milliseconds in an int."""
+_RECEIVE_BYTES: Final = 256 * 1024
+
+T = TypeVar("T")
+Tick = Callable[[], None]
+
+
+class Links:
+    """The connections of one process; as many to a server as calls are made at the same time, kept between them."""
+
+    def __init__(self, tick: Tick | None = None, *, wants_exceptions: bool = True) -> None:
         self._tick = tick
-        self._reader = PacketReader(RESPONSE_MAGIC, RESULT_MAX_BYTES)
-        self._messages: deque[Message] = deque()
+        self._pool = Pool(wants_exceptions=wants_exceptions)
+
+    def close(self) -> None:
+        """Close the connections that no call uses."""
+        self._pool.close()
+
+    def run(self, addresses: Sequence[Address], deadline: float, operation: Generator[Any, Any, T]) -> T:
+        """Carry out an operation on the first server that answers; *deadline*: monotonic seconds."""
+        return self.start(addresses, deadline, operation).run()
+
+    def start(
+        self,
+        addresses: Sequence[Address],
+        deadline: float,
+        operation: Generator[Any, Any, T],
+        patience: float | None = None,
+    ) -> Running[T]:
+        """Prepare to carry out an operation step by step. patience: seconds that a server may be silent."""
+        return Running(Call(self._pool, addresses, deadline, operation, patience), self._tick)
+
+
+class Running(Generic[T]):
+    """A call under way. It must be advanced to its end, or closed."""
+
+    answer: T
+
+    def __init__(self, call: Call[T], tick: Tick | None) -> None:
+        self.call = call
+        self.is_ended = False
+        self._tick = tick
+        self._steps = call.steps()
+        self._step: Any = None
+
+    def open(self) -> None:
+        """Connect before the first step. Raises ServerError."""
+        opening = self.call.open()
+        try:
+            step = next(opening)
+            while True:
+                step = self._take(opening, step, math.inf)
+        except StopIteration:
+            pass
+
+    def run(self) -> T:
+        """Advance to the end and return the answer."""
+        while not self.is_ended:
+            self.advance()
+        return self.answer
+
+    def advance(self, until: float = math.inf) -> Told | None:
+        """Return what is told next; None at the end, where *answer* has the answer, or when *until* (monotonic) has passed.
+
+        Raises what the operation raises.
+        """
+        steps = self._steps
+        try:
+            step = steps.send(None)
+            while True:
+                if isinstance(step, (Channel, Connect, Pause)):
+                    step = self._take(steps, step, until)
+                    if step is None:
+                        return None
+                else:
+                    return cast("Told", step)
+        except StopIteration as end:
+            self.is_ended = True
+            self.answer = end.value
+            return None
+        except BaseException:
+            self.close()
+            raise
+
+    def told(self) -> Iterator[Told]:
+        """Return an iterator over all that is told; it closes the call if it is not read to its end."""
+        try:
+            while not self.is_ended:
+                told = self.advance()
+                if told is not None:
+                    yield told
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """End the call where it is; its connection is closed. Nothing happens if it has ended."""
+        self.is_ended = True
+        self._steps.close()
+        self.call.close()
+
+    def _take(self, steps: Generator[Any, Any, Any], step: Any, until: float) -> Any:
+        """Do what a step asks for and return the next; None when *until* came first."""
+        try:
+            if isinstance(step, Link):
+                if not step.receive(until):
+                    return None
+                answer = None
+            elif isinstance(step, Connect):
+                answer = Link(step.address, step.deadline, self._tick)
+            else:
+                answer = None
+                _sleep(step.seconds, self._tick)
+        except ServerError as error:
+            return steps.throw(error)
+        return steps.send(answer)
+
+
+class Link(Channel):
+    """One connection, opened at once."""
+
+    def __init__(self, address: Address, deadline: float, tick: Tick | None) -> None:
+        super().__init__(address, deadline)
+        self._tick = tick
         self._unsent = memoryview(b"")
         self._socket = self._connect()
 
     def close(self) -> None:
-        """Close the connection; more than once is fine."""
+        """Be Channel.close."""
         self._socket.close()
 
-    def run(self, operation: Generator[bytes, Message, T]) -> T:
-        """Carry out an operation and return its answer."""
-        steps = self.steps(cast("Generator[Any, Message, T]", operation))
-        while True:
-            try:
-                next(steps)
-            except StopIteration as end:
-                return cast("T", end.value)
+    def is_quiet(self) -> bool:
+        """Be Channel.is_quiet."""
+        return self._socket.fileno() >= 0 and not self.messages and not self._wait(select.POLLIN, 0.0)
 
-    def steps(self, operation: Generator[Any, Any, T]) -> Generator[Any, None, T]:
-        """Carry out an operation, yielding what it yields besides bytes; return its answer.
-
-        Closes the link unless the operation came to its end, so that nobody takes its answers for those to another.
-        """
-        finished = False
+    def flush(self) -> None:
+        """Send what the kernel takes at once; ``receive`` sends the rest, so that two full buffers never face each other."""
+        if self._output:
+            self._unsent = memoryview(b"".join((self._unsent, *self._output)))
+            self._output.clear()
+            self.flushed_at = time.monotonic()
         try:
-            try:
-                step = next(operation)
-                while True:
-                    if isinstance(step, bytes):
-                        self._send(step)
-                        step = operation.send(self._receive())
-                    else:
-                        yield step
-                        step = operation.send(None)
-            except StopIteration as end:
-                finished = True
-                return cast("T", end.value)
-            except (JobFailed, ServerRefused):
-                finished = True
-                raise
-        finally:
-            self.used_at = time.monotonic()
-            if not finished:
-                self.close()
+            while self._unsent:
+                self._unsent = self._unsent[self._socket.send(self._unsent) :]
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            raise self.lost(error) from error
 
-    def is_usable(self) -> bool:
-        """Tell whether the server is still there; asks it if the link was not used for FRESH_SECONDS."""
-        if self._socket.fileno() < 0 or self._messages or self._wait(select.POLLIN, 0.0):
-            # Closed, or something came that nobody asked for: mostly the end of the connection.
-            self.close()
-            return False
-        if time.monotonic() - self.used_at > FRESH_SECONDS:
-            try:
-                self.run(echo())
-            except ServerError:
+    def receive(self, until: float) -> bool:
+        """Send what is written and return when there are messages; false when *until* (monotonic seconds) came first.
+
+        Raises ServerTimeout at the deadline, ServerError when the connection has ended.
+        """
+        self.flush()
+        while not self.messages:
+            events = self._wait_until(select.POLLIN | (select.POLLOUT if self._unsent else 0), until)
+            if not events:
                 return False
+            if events & select.POLLOUT:
+                self.flush()
+            if events & ~select.POLLOUT:
+                self.messages.extend(self._reader.feed(self._read()))
         return True
 
     def _connect(self) -> socket.socket:
@@ -789,7 +1655,7 @@ class Link:
         try:
             found = socket.getaddrinfo(self.address.host, self.address.port, type=socket.SOCK_STREAM)
         except OSError as caught:
-            raise self._error(ServerUnreachable, f"cannot be found: {caught.strerror or caught}") from caught
+            raise self.error(ServerUnreachable, f"cannot be found: {caught.strerror or caught}") from caught
         for family, kind, protocol, _, place in found:
             self._socket = socket.socket(family, kind, protocol)
             try:
@@ -797,10 +1663,11 @@ class Link:
                 try:
                     self._socket.connect(place)
                 except BlockingIOError:
-                    self._wait_until(select.POLLOUT)
+                    self._wait_until(select.POLLOUT, math.inf)
                 if number := self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
                     raise OSError(number, os.strerror(number))
                 self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                keep_alive(self._socket)
                 return self._socket
             except OSError as caught:
                 self._socket.close()
@@ -808,30 +1675,7 @@ class Link:
             except BaseException:
                 self._socket.close()
                 raise
-        raise self._error(ServerUnreachable, f"cannot be reached: {(error and error.strerror) or error}") from error
-
-    def _send(self, data: bytes) -> None:
-        """Send what the kernel takes at once; ``_receive`` sends the rest, so that two full buffers never face each other."""
-        self._unsent = memoryview(bytes(self._unsent) + data)
-        self._flush()
-
-    def _flush(self) -> None:
-        try:
-            while self._unsent:
-                self._unsent = self._unsent[self._socket.send(self._unsent) :]
-        except BlockingIOError:
-            pass
-        except OSError as error:
-            raise self._error(ServerError, f"the connection was lost: {error.strerror or error}") from error
-
-    def _receive(self) -> Message:
-        while not self._messages:
-            events = self._wait_until(select.POLLIN | (select.POLLOUT if self._unsent else 0))
-            if events & select.POLLOUT:
-                self._flush()
-            if events & ~select.POLLOUT:
-                self._messages.extend(self._reader.feed(self._read()))
-        return self._messages.popleft()
+        raise self.error(ServerUnreachable, f"cannot be reached: {(error and error.strerror) or error}") from error
 
     def _read(self) -> bytes:
         try:
@@ -839,88 +1683,37 @@ class Link:
         except BlockingIOError:
             return b""
         except OSError as error:
-            raise self._error(ServerError, f"the connection was lost: {error.strerror or error}") from error
+            raise self.lost(error) from error
         if not data:
-            raise self._error(ServerError, "closed the connection")
+            raise self.lost(None)
         return data
 
-    def _wait_until(self, events: int) -> int:
+    def _wait_until(self, events: int, until: float) -> int:
         while True:
-            left = self.deadline - time.monotonic()
-            if found := self._wait(events, min(TICK_SECONDS, max(left, 0.0))):
+            left = min(self.deadline, until) - time.monotonic()
+            if found := self._wait(events, max(left, 0.0) if self._tick is None else min(TICK_SECONDS, max(left, 0.0))):
                 return found
             if left <= 0:
-                raise self._error(ServerTimeout, "did not answer in time")
-            self._tick()
+                if until < self.deadline:
+                    return 0
+                raise self.error(ServerTimeout, "did not answer in time")
+            if self._tick is not None:
+                self._tick()
 
     def _wait(self, events: int, seconds: float) -> int:
         # Not select(): a backend with many files open has descriptors that it cannot take.
         poll = select.poll()
         poll.register(self._socket, events)
-        found = poll.poll(seconds * 1000)
+        found = poll.poll(math.ceil(min(seconds, _LONGEST_WAIT_SECONDS) * 1000))
         return found[0][1] if found else 0
 
-    def _error(self, kind: type[ServerError], text: str) -> ServerError:
-        return kind(f"server {self.address} {text}")
 
-
-class Links:
-    """The links of one process, an idle one a server at most."""
-
-    def __init__(self, tick: Callable[[], None]) -> None:
-        self._tick = tick
-        self._idle: dict[Address, Link] = {}
-        self._failed_at: dict[Address, float] = {}
-
-    def open(self, addresses: Sequence[Address], deadline: float) -> Link:
-        """Return a link to the first server that answers, kept or new. Give it back with ``keep``.
-
-        Raises ServerUnreachable, naming why for each server, or ServerTimeout when the deadline passes first.
-        """
-        errors: list[ServerError] = []
-        for address in self._in_order(addresses):
-            try:
-                link = self._open_one(address, deadline)
-            except ServerError as error:
-                self._failed_at[address] = time.monotonic()
-                errors.append(error)
-                if time.monotonic() >= deadline:
-                    break
-            else:
-                self._failed_at.pop(address, None)
-                link.deadline = deadline
-                return link
-        raise ServerUnreachable("; ".join(map(str, errors)))
-
-    def keep(self, link: Link) -> None:
-        """Take back a link whose operations have come to their end."""
-        self._idle[link.address] = link
-
-    def run(self, addresses: Sequence[Address], deadline: float, operation: Generator[bytes, Message, T]) -> T:
-        """Carry out an operation on the first server that answers."""
-        link = self.open(addresses, deadline)
-        try:
-            answer = link.run(operation)
-        except (JobFailed, ServerRefused):
-            self.keep(link)
-            raise
-        self.keep(link)
-        return answer
-
-    def _open_one(self, address: Address, deadline: float) -> Link:
-        soon = min(deadline, time.monotonic() + CONNECT_SECONDS)
-        link = self._idle.pop(address, None)
-        if link is not None:
-            link.deadline = soon
-            if link.is_usable():
-                return link
-        link = Link(address, min(deadline, time.monotonic() + CONNECT_SECONDS), self._tick)
-        link.run(want_exceptions())
-        return link
-
-    def _in_order(self, addresses: Sequence[Address]) -> list[Address]:
-        since = time.monotonic() - BACK_OFF_SECONDS
-        return sorted(dict.fromkeys(addresses), key=lambda address: self._failed_at.get(address, since) > since)
+def _sleep(seconds: float, tick: Tick | None) -> None:
+    ends_at = time.monotonic() + seconds
+    while (left := ends_at - time.monotonic()) > 0:
+        time.sleep(left if tick is None else min(TICK_SECONDS, left))
+        if tick is not None:
+            tick()
 '''),
 ('client.backend', False, r'''"""The client inside a PostgreSQL backend: what the extension's PL/Python functions do.
 
@@ -940,9 +1733,11 @@ from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
 from ..errors import JobFailed, PostgearError, ServerError, ServerRefused, ServerTimeout, ServerUnreachable
-from ..wire.packet import FUNCTION_MAX_BYTES, HANDLE_MAX_BYTES, UNIQUE_MAX_BYTES
-from .links import Address, Link, Links, parse_servers
-from .operations import NORMAL, JobEnded, Status, Submission, admin_line, do, do_many, echo, get_status, submit
+from ..wire.packet import FUNCTION_MAX_BYTES, HANDLE_MAX_BYTES, UNIQUE_MAX_BYTES, PacketType
+from .calls import Address, parse_servers
+from .jobs import JobEnded, JobEvent, do, do_many
+from .links import Links, Running
+from .operations import NORMAL, Status, Submission, admin_line, echo, get_status, submit
 
 DEFAULT_TIMEOUT_SECONDS: Final = 30.0
 DEFAULT_IN_FLIGHT: Final = 100
@@ -1013,7 +1808,7 @@ class Backend:
         job = self._job(function, workload, unique, priority)
         addresses, deadline = self._where(job.function, timeout)
         with self._errors():
-            return self._links.run(addresses, deadline, do(job, self._warn))
+            return self._links.run(addresses, deadline, do(job, self._warn)).result or b""
 
     def send(
         self, function: bytes | None, workload: bytes | None, unique: bytes | None, priority: int, run_at: str | None
@@ -1024,14 +1819,14 @@ class Backend:
         """
         job = self._job(function, workload, unique, priority)
         if not self._servers_set(job.function):
-            handle: str = self._row(_QUEUE_JOB, *_QUEUE_JOB_TYPES)(*job, run_at)["handle"]
+            handle: str = self._row(_QUEUE_JOB, *_QUEUE_JOB_TYPES)(*job[:4], run_at)["handle"]
             return handle
         epoch = None if run_at is None else self._row(_EPOCH, "timestamptz")(run_at)["epoch"]
         if epoch is not None and priority != NORMAL:
             raise self._error("0A000", "a scheduled job has normal priority at a Gearman server")
         deadline = self._deadline(None)
         with self._errors():
-            answer = self._links.run(self._addresses(job.function), deadline, submit(job, epoch))
+            answer = self._links.run(self._addresses(job.function), deadline, submit(job._replace(run_at=epoch)))
         return answer.decode("ascii", "backslashreplace")
 
     def wait_many(
@@ -1087,7 +1882,7 @@ class Backend:
             total += self._leading_integer(ended.result or b"")
         return total
 
-    def status(self, handle: str) -> Status:
+    def status(self, handle: str) -> tuple[bool, bool, int, int]:
         """Ask the servers set for the state of a job; the first that knows it answers."""
         status = Status(False, False, 0, 0)
         for address in self._servers_for_handle(handle):
@@ -1095,7 +1890,7 @@ class Backend:
                 status = self._links.run((address,), self._deadline(None), get_status(handle.encode()))
             if status.known:
                 break
-        return status
+        return status[:4]
 
     def cancel(self, handle: str) -> bool:
         """Ask the servers set to cancel a job; true if one of them knew it."""
@@ -1132,22 +1927,17 @@ class Backend:
         if not jobs:
             return iter(())
         addresses, deadline = self._where(jobs[0].function, timeout)
+        running = self._links.start(addresses, deadline, do_many(jobs, in_flight, (PacketType.WORK_WARNING,)))
         with self._errors():
-            link = self._links.open(addresses, deadline)
-        return self._ends(jobs, link.steps(do_many(jobs, in_flight, self._warn)), link)
+            running.open()
+        return self._ends(running)
 
-    def _ends(self, jobs: Sequence[Submission], steps: Iterator[JobEnded], link: Link) -> Iterator[JobEnded]:
-        left = set(range(len(jobs)))
-        try:
-            for ended in steps:
-                left.discard(ended.position)
-                yield ended
-        except ServerError as error:
-            for position in sorted(left):
-                yield JobEnded(position, None, error)
-        finally:
-            # Not kept: of a job joined twice the server may tell a second time, after the operation's end.
-            link.close()
+    def _ends(self, running: Running[None]) -> Iterator[JobEnded]:
+        for told in running.told():
+            if isinstance(told, JobEnded):
+                yield told
+            elif isinstance(told, JobEvent):
+                self._warn(told.arguments[0])
 
     def _job(self, function: bytes | None, workload: bytes | None, unique: bytes | None, priority: int) -> Submission:
         if function is None:
@@ -1266,7 +2056,7 @@ class Backend:
 '''),
 ]
 
-ROOT = "gman acaf997501ee".replace(" ", "_")
+ROOT = "gman 56eb175512c6".replace(" ", "_")
 for name, is_package, source in MODULES:
     module = types.ModuleType((ROOT + "." + name).rstrip("."))
     module.__package__ = module.__name__ if is_package else module.__name__.rpartition(".")[0]
@@ -1274,7 +2064,7 @@ for name, is_package, source in MODULES:
         module.__path__ = []
     sys.modules[module.__name__] = module
     exec(compile(source.replace("\n\t", "\n"), "<postgear " + name + ">", "exec"), module.__dict__)
-GD["gman acaf997501ee"] = sys.modules[ROOT + ".client.backend"].Backend(plpy)
+GD["gman 56eb175512c6"] = sys.modules[ROOT + ".client.backend"].Backend(plpy)
 return True
 $runtime$;
 comment on function gman_runtime() is 'postgear: internal, loads the Gearman client into the session';
@@ -1290,7 +2080,7 @@ language plpython3u
 volatile
 as $$
 # Internal: run a job and return its result. Called by: gman_do and its kin.
-gman = GD.get("gman acaf997501ee") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman acaf997501ee"]
+gman = GD.get("gman 56eb175512c6") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 56eb175512c6"]
 return gman.wait(function_name, workload, unique_key, priority, timeout)
 $$;
 comment on function gman_wait(bytea, bytea, bytea, smallint, double precision)
@@ -1304,7 +2094,7 @@ volatile
 as $$
 # Internal: submit a background job to the servers set; to the local queue where only another function has servers.
 # Called by: gman_do_background and its kin.
-gman = GD.get("gman acaf997501ee") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman acaf997501ee"]
+gman = GD.get("gman 56eb175512c6") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 56eb175512c6"]
 return gman.send(function_name, workload, unique_key, priority, run_at)
 $$;
 comment on function gman_send(bytea, bytea, bytea, smallint, timestamptz)
@@ -1318,7 +2108,7 @@ volatile
 rows 100
 as $$
 # Internal: run a job for each workload, yield each one's end. Called by: gman_do_many.
-gman = GD.get("gman acaf997501ee") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman acaf997501ee"]
+gman = GD.get("gman 56eb175512c6") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 56eb175512c6"]
 return gman.wait_many(function_name, workloads, unique_keys, in_flight, timeout)
 $$;
 comment on function gman_wait_many(bytea, bytea[], bytea[], integer, double precision)
@@ -1331,7 +2121,7 @@ language plpython3u
 volatile
 as $$
 # Internal: remember a job for a sum. Called by: gman_sum_add.
-gman = GD.get("gman acaf997501ee") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman acaf997501ee"]
+gman = GD.get("gman 56eb175512c6") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 56eb175512c6"]
 return gman.sum_add(state, function_name, workload, unique_key)
 $$;
 comment on function gman_sum_queue(bigint, bytea, bytea, bytea) is 'postgear: internal, a row of gman_sum';
@@ -1341,7 +2131,7 @@ language plpython3u
 volatile
 as $$
 # Internal: run the jobs of a sum and add up their results. Called by: gman_sum.
-gman = GD.get("gman acaf997501ee") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman acaf997501ee"]
+gman = GD.get("gman 56eb175512c6") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 56eb175512c6"]
 return gman.sum_end(state)
 $$;
 comment on function gman_sum_end(bigint) is 'postgear: internal, the end of gman_sum';
@@ -1352,7 +2142,7 @@ language plpython3u
 volatile
 as $$
 # Internal: connect to each server. Called by: gman_servers_check.
-gman = GD.get("gman acaf997501ee") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman acaf997501ee"]
+gman = GD.get("gman 56eb175512c6") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 56eb175512c6"]
 return gman.check()
 $$;
 comment on function gman_check() is 'postgear: internal, connects to each server for gman_servers_check';
@@ -1363,7 +2153,7 @@ language plpython3u
 volatile
 as $$
 # Internal: ask the servers set for a job. Called by: gman_status.
-gman = GD.get("gman acaf997501ee") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman acaf997501ee"]
+gman = GD.get("gman 56eb175512c6") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 56eb175512c6"]
 return [gman.status(handle)]
 $$;
 comment on function gman_ask_status(text) is 'postgear: internal, asks a Gearman server for gman_status';
@@ -1373,7 +2163,7 @@ language plpython3u
 volatile
 as $$
 # Internal: tell the servers set to cancel a job. Called by: gman_cancel.
-gman = GD.get("gman acaf997501ee") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman acaf997501ee"]
+gman = GD.get("gman 56eb175512c6") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 56eb175512c6"]
 return gman.cancel(handle)
 $$;
 comment on function gman_ask_cancel(text) is 'postgear: internal, tells a Gearman server for gman_cancel';
@@ -1383,7 +2173,7 @@ language plpython3u
 volatile
 as $$
 # Internal: return a list of servers in one form, or raise 22023. Called by: gman_servers_set.
-gman = GD.get("gman acaf997501ee") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman acaf997501ee"]
+gman = GD.get("gman 56eb175512c6") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 56eb175512c6"]
 return gman.normalize_servers(servers)
 $$;
 comment on function gman_normalize_servers(text) is 'postgear: internal, reads the list of gman_servers_set';

@@ -16,14 +16,11 @@ begin
             -- Roles belong to the whole cluster: another database may have made them already.
             if to_regrole(role_name) is null then
                 execute format('create role %I nologin', role_name);
-                if role_name = 'postgear_admin' then
-                    grant postgear_producer, postgear_worker to postgear_admin;
-                end if;
             end if;
         exception
             when duplicate_object or unique_violation then
                 null;  -- made in another database at the same moment
-            when insufficient_privilege or undefined_object then
+            when insufficient_privilege then
                 raise notice 'postgear: role % was not made: %', role_name, sqlerrm
                 using hint = 'Let an administrator make it, then run `postgear init` again.';
         end;
@@ -35,13 +32,25 @@ begin
     if not has_roles then
         return;
     end if;
+    revoke execute on all routines in schema postgear from postgear_producer, postgear_worker;  -- what another release gave
 
+    if not (
+        pg_has_role('postgear_admin', 'postgear_producer', 'member') and pg_has_role('postgear_admin', 'postgear_worker', 'member')
+    ) then
+        begin
+            grant postgear_producer, postgear_worker to postgear_admin;
+        exception
+            when insufficient_privilege then
+                raise notice 'postgear: role postgear_admin has not the rights of the other two: %', sqlerrm
+                using hint = 'Let an administrator run: grant postgear_producer, postgear_worker to postgear_admin.';
+        end;
+    end if;
     grant usage on schema postgear to postgear_producer, postgear_worker, postgear_admin;
     grant select on postgear.queue to postgear_producer;
     for routine in
         select oid::regprocedure as signature,
             proname in (
-                'queue_job', 'enqueue_jobs', 'submit_coalesced', 'job_status', 'handle_status', 'handle', 'live_servers'
+                'queue_job', 'enqueue_jobs', 'submit_coalesced', 'handle_status', 'handle', 'live_servers'
             ) as is_for_producers,
             proname ~ '^(trigger_|(create|drop)_trigger$)' as is_for_admins
         from pg_proc where pronamespace = 'postgear'::regnamespace
@@ -59,7 +68,7 @@ begin
     grant select on postgear.queue, postgear.alembic_version to postgear_worker;
     grant usage on sequence postgear.lease_seq to postgear_worker;
 
-    grant select on postgear.jobs, postgear.triggers to postgear_admin;
+    grant select on postgear.jobs, postgear.workers, postgear.triggers to postgear_admin;
     grant select, insert, update, delete on postgear.trigger to postgear_admin;
     grant usage, create on schema postgear_trigger to postgear_admin;
 end

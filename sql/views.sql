@@ -24,6 +24,23 @@ join postgear.function on function.id = job.function_id
 left join postgear.server on server.lease = job.lease
 left join postgear.trigger on trigger.id = job.trigger_id;
 
+create or replace view postgear.workers as
+-- The workers straight on the database, for people. jobs: those that it holds, the running ones among them. sleeping: it found
+-- nothing and waits for a NOTIFY.
+select
+    server.lease,
+    server.name,
+    server.host,
+    server.pid,
+    server.version,
+    array(select encode(function, 'escape') from unnest(server.functions) as function order by 1) as functions,
+    (select count(*) from postgear.job where job.lease = server.lease) as jobs,
+    server.sleeping,
+    server.started_at,
+    server.renewed_at
+from postgear.server
+where server.kind = 'worker';
+
 create or replace view postgear.triggers as
 -- What postgear.create_trigger made. state: as in "enable", or "disabled" or "mixed" (alter table ... disable trigger), or
 -- "missing" (the trigger was dropped by other means), or "no table". jobs: those queued, scheduled or running of it.

@@ -99,12 +99,6 @@ def downgrade() -> None:
             for routine in select oid::regprocedure from pg_proc where pronamespace = 'postgear'::regnamespace loop
                 execute format('drop routine %s cascade', routine);
             end loop;
-            for routine in
-                select oid::regprocedure from pg_proc
-                where proname like 'gman\\_do%background' and obj_description(oid, 'pg_proc') like 'postgear:%'
-            loop
-                execute format('drop routine %s', routine);
-            end loop;
         end
         $$;
         drop table postgear.job, postgear.server, postgear.function, postgear.queue cascade;

@@ -7,13 +7,60 @@ The names for applications are loaded when they are first used, so that importin
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from .application.enqueue import NewJob, enqueue, enqueue_async, enqueue_many, enqueue_many_async
+    from .application.enqueue import enqueue, enqueue_async, enqueue_many, enqueue_many_async
+    from .client.admin_client import AdminClient, AsyncAdminClient
+    from .client.client import AsyncClient, Client
+    from .client.database import AsyncDatabaseClient, DatabaseClient, connect, connect_async
+    from .client.task_set import AsyncTaskSet, Task, TaskSet
+    from .functions import Function, Handler
+    from .newjob import NewJob
+    from .worker.core import AsyncWorker
+    from .worker.job import Job
+    from .worker.runner import Worker
 
-__all__ = ["NewJob", "enqueue", "enqueue_async", "enqueue_many", "enqueue_many_async"]
+__all__ = [
+    "AdminClient",
+    "AsyncAdminClient",
+    "AsyncClient",
+    "AsyncDatabaseClient",
+    "AsyncTaskSet",
+    "AsyncWorker",
+    "Client",
+    "DatabaseClient",
+    "Function",
+    "Handler",
+    "Job",
+    "NewJob",
+    "Task",
+    "TaskSet",
+    "Worker",
+    "connect",
+    "connect_async",
+    "enqueue",
+    "enqueue_async",
+    "enqueue_many",
+    "enqueue_many_async",
+]
 __version__ = "0.1.0"
 
 _MODULES: Final = {
-    "NewJob": "postgear.application.enqueue",
+    "AdminClient": "postgear.client.admin_client",
+    "AsyncAdminClient": "postgear.client.admin_client",
+    "AsyncClient": "postgear.client.client",
+    "AsyncDatabaseClient": "postgear.client.database",
+    "AsyncTaskSet": "postgear.client.task_set",
+    "AsyncWorker": "postgear.worker.core",
+    "Client": "postgear.client.client",
+    "DatabaseClient": "postgear.client.database",
+    "Function": "postgear.functions",
+    "Handler": "postgear.functions",
+    "Job": "postgear.worker.job",
+    "NewJob": "postgear.newjob",
+    "Task": "postgear.client.task_set",
+    "TaskSet": "postgear.client.task_set",
+    "Worker": "postgear.worker.runner",
+    "connect": "postgear.client.database",
+    "connect_async": "postgear.client.database",
     "enqueue": "postgear.application.enqueue",
     "enqueue_async": "postgear.application.enqueue",
     "enqueue_many": "postgear.application.enqueue",

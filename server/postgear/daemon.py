@@ -27,8 +27,8 @@ from .dispatch.dispatcher import Dispatcher
 from .dispatch.messages import Settings
 from .dispatch.peer import Peer
 from .errors import ConfigError, SchemaError
-from .exchange import Exchange
 from .logs import event
+from .server_exchange import ServerExchange
 from .store.postgres import PostgresStore
 from .wire.connection import PacketReader
 from .wire.packet import REQUEST_MAGIC
@@ -96,7 +96,7 @@ class Server:
         self.dispatcher = Dispatcher(_settings(config))
         self.admin = Admin(self)
         self.connections: dict[Peer, Connection] = {}
-        self.exchange: Exchange
+        self.exchange: ServerExchange
         self._listeners: list[asyncio.Server] = []
         self._addresses: list[str] = []
         self._embedded: EmbeddedPostgres | None = None
@@ -122,7 +122,7 @@ class Server:
             self.loop.add_signal_handler(number, self.request_stop)
         self.loop.add_signal_handler(signal.SIGUSR1, lambda: self.request_stop(graceful=True))
         self.loop.add_signal_handler(signal.SIGHUP, self._reload)
-        self.exchange = Exchange(
+        self.exchange = ServerExchange(
             self.dispatcher,
             lambda on_notify, on_lost: PostgresStore(dsn, config.name, on_notify, on_lost),
             self.changed,

@@ -1,5 +1,7 @@
 """Every error postgear raises, in one tree.
 
+What concerns a server or a job names them: *server*, *function*, *handle*.
+
 ::
 
     PostgearError
@@ -20,7 +22,10 @@
         ServerTimeout      no answer came in time; what was sent may have been done
         ServerRefused      the server answered ERROR; carries its code
         UnknownJob         it knows no job of this handle
+        NotAllSubmitted    of many jobs some were not submitted; carries the handles of the others
+      PayloadError         a payload or result is not what its function says (a ValueError, too)
       JobFailed            the worker reported that the job failed; carries what it said
+      JobLost              the job that a worker runs is another's now; its result does not count
 """
 
 from __future__ import annotations
@@ -100,8 +105,32 @@ class ProtocolError(PostgearError):
         self.text = text
 
 
-class ServerError(PostgearError):
-    """A Gearman server answered with ERROR, closed the connection or could not be reached."""
+class _Place:
+    """What an error is about, as far as it is known: *server* (host:port), *function*, *handle*; empty where it is not."""
+
+    server = ""
+    function = ""
+    handle = ""
+
+    def fill(self, server: str = "", function: str = "", handle: str = "") -> None:
+        """Say what the error is about, where that is not known yet."""
+        self.server = self.server or server
+        self.function = self.function or function
+        self.handle = self.handle or handle
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        if self.server:
+            text = f"server {self.server}: {text}"
+        about = [f"{kind} {name}" for kind, name in (("function", self.function), ("job", self.handle)) if name]
+        return f"{text} ({', '.join(about)})" if about else text
+
+
+class ServerError(_Place, PostgearError):
+    """A Gearman server answered with ERROR, closed the connection or could not be reached.
+
+    *server*, *function* and *handle* name what was asked of whom, as far as it is known.
+    """
 
     exit_code = 6
 
@@ -132,14 +161,43 @@ class UnknownJob(ServerError):
     exit_code = 7
 
 
-class JobFailed(PostgearError):
-    """The worker reported that the job failed.
+class NotAllSubmitted(ServerError):
+    """Of many jobs some were not submitted, or may not have been; the others are.
 
-    *exception* is what it said about it (WORK_EXCEPTION), empty if it only failed (WORK_FAIL).
+    *handles*: by position, None for those. *errors*: by position; ServerUnreachable was not sent, ServerRefused is not queued,
+    of any other it is not known.
     """
 
-    def __init__(self, handle: bytes, exception: bytes) -> None:
-        text = exception.decode("utf-8", "backslashreplace")
-        super().__init__(f"job {handle.decode('ascii', 'backslashreplace')} failed" + (f": {text}" if text else ""))
+    def __init__(self, handles: list[str | None], errors: dict[int, ServerError]) -> None:
+        first = min(errors)
+        super().__init__(f"{len(errors)} of {len(handles)} jobs were not submitted; the first is number {first}: {errors[first]}")
+        self.handles = handles
+        self.errors = errors
+
+
+class PayloadError(_Place, PostgearError, ValueError):
+    """A payload or result is not what its function says it is. Of a result *server*, *function* and *handle* are known."""
+
+
+class JobFailed(_Place, PostgearError):
+    """The worker reported that the job failed.
+
+    *exception* is what it said about it (WORK_EXCEPTION), empty if it only failed (WORK_FAIL). *server*, *function* and *handle*
+    name the job.
+    """
+
+    def __init__(self, handle: str, exception: bytes, function: str = "", server: str = "") -> None:
+        super().__init__(exception.decode("utf-8", "backslashreplace"))
         self.handle = handle
         self.exception = exception
+        self.function = function
+        self.server = server
+
+    def __str__(self) -> str:
+        place = " at ".join(filter(None, (f"function {self.function}" if self.function else "", self.server)))
+        text = str(self.args[0])
+        return f"job {self.handle} failed" + (f" ({place})" if place else "") + (f": {text}" if text else "")
+
+
+class JobLost(PostgearError):
+    """The job that a worker runs is another's now: it was given out again, cancelled or has ended. Its result does not count."""

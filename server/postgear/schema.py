@@ -19,6 +19,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
     from sqlalchemy import Connection
 
-VERSION: Final = "0002"
+VERSION: Final = "0003"
 """The revision this release works with: Alembic's head, known without importing Alembic."""
 
 _SQL_FILES: Final = ("functions/*.sql", "triggers/*.sql", "views.sql", "roles.sql")
@@ -48,19 +49,22 @@ def upgrade(dsn: str, *, queue: str | None = None, functions: str = "auto", tell
 
     All or nothing, in one transaction; a second caller waits for the first. Creates the schema where there is none.
     queue: names the queue, the middle part of background job handles; None leaves the name it has.
-    functions: which set of gman_* functions, one of ``gman_functions.KINDS``. tell: is told in a line which it was, and why.
+    functions: which set of gman_* functions, one of ``gman_functions.KINDS``. tell: is told in a line which it was, and why,
+    and before that of roles that could not be made.
 
     Raises StoreUnavailable without a connection, SchemaError where the database refuses (the message is the database's).
     """
     from alembic import command
 
     with _changing(dsn) as (connection, config):
+        driver: Any = connection.connection.driver_connection
+        if tell is not None:
+            driver.add_notice_handler(partial(_pass_on, tell))
         connection.exec_driver_sql("create schema if not exists postgear")
         command.upgrade(config, "head")
         _apply_sql_files(connection)
         if queue is not None:
             connection.exec_driver_sql("update postgear.queue set name = %s", (queue,))
-        driver: Any = connection.connection.driver_connection
         chosen = gman_functions.install(driver, functions, _folder)
     if tell is not None:
         tell(chosen)
@@ -174,6 +178,12 @@ def _changing(dsn: str) -> Iterator[tuple[Connection, Config]]:
         raise _translate(error) from error
     except CommandError as error:
         raise SchemaError(str(error)) from error
+
+
+def _pass_on(tell: Callable[[str], None], notice: psycopg.errors.Diagnostic) -> None:
+    text, hint = notice.message_primary or "", notice.message_hint
+    if text.startswith("postgear: "):  # PostgreSQL's own are of no use to people
+        tell(text.removeprefix("postgear: ") + (f" ({hint.rstrip('.')})" if hint else ""))
 
 
 def _translate(error: BaseException) -> StoreError | SchemaError:

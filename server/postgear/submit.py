@@ -10,21 +10,20 @@ import sys
 import time
 from typing import Final, NamedTuple
 
-from postgear.client.blocking import Connection
-from postgear.errors import ConfigError, ServerError
+from postgear.client import operations
+from postgear.client.calls import Address
+from postgear.client.jobs import JobEnded, JobEvent, Told, do_many
+from postgear.client.links import Links, Running
+from postgear.errors import ConfigError, JobFailed, ServerError, ServerRefused, ServerTimeout
 from postgear.wire.packet import PacketType
 
 JOB_FAILED: Final = 1
 LATEST: Final = 253402300799
 """The end of the year 9999, beyond which no server takes a time."""
-_SUBMIT: Final = {
-    (False, "high"): PacketType.SUBMIT_JOB_HIGH,
-    (False, "normal"): PacketType.SUBMIT_JOB,
-    (False, "low"): PacketType.SUBMIT_JOB_LOW,
-    (True, "high"): PacketType.SUBMIT_JOB_HIGH_BG,
-    (True, "normal"): PacketType.SUBMIT_JOB_BG,
-    (True, "low"): PacketType.SUBMIT_JOB_LOW_BG,
-}
+ANSWER_SECONDS: Final = 10.0
+"""How long the server may take to say that it has the job."""
+_PRIORITIES: Final = {"high": operations.HIGH, "normal": operations.NORMAL, "low": operations.LOW}
+_WANTED: Final = (PacketType.JOB_CREATED, PacketType.WORK_DATA, PacketType.WORK_STATUS, PacketType.WORK_WARNING)
 
 
 class Submission(NamedTuple):
@@ -67,52 +66,64 @@ def run(address: tuple[str, int], job: Submission, timeout_seconds: float | None
     if job.not_before is not None and job.priority != "normal":
         raise ConfigError(f"--priority {job.priority} with --at or --delay: a scheduled job has normal priority")
     background = job.background or job.not_before is not None
-    with Connection(address) as connection:
-        if not background:
-            connection.send(PacketType.OPTION_REQ, b"exceptions")
-            connection.receive()
-        if job.not_before is not None:
-            when = b"%d" % job.not_before
-            connection.send(PacketType.SUBMIT_JOB_EPOCH, job.function, job.unique, when, job.workload)
-        else:
-            connection.send(_SUBMIT[background, job.priority], job.function, job.unique, job.workload)
-        packet_type, arguments = connection.receive()
-        if packet_type != PacketType.JOB_CREATED:
-            raise ServerError(f"the job was refused: {_text(b' '.join(arguments))}")
+    sent = operations.Submission(job.function, job.workload, job.unique, _PRIORITIES[job.priority], job.not_before)
+    where = (Address(*address),)
+    links = Links(wants_exceptions=not background)
+    deadline = time.monotonic() + ANSWER_SECONDS
+    try:
         if background:
-            print(_text(arguments[0]))
+            print(operations.shown(links.run(where, deadline, operations.submit(sent))))
             return 0
-        connection.timeout_seconds = timeout_seconds
-        try:
-            return _wait(connection)
-        except ServerError as error:
-            if isinstance(error.__cause__, TimeoutError):  # the server is there: it has answered before
-                raise ServerError(f"{error}; no worker for {_text(job.function)}?") from None
+        return _wait(links.start(where, math.inf, do_many((sent,), 1, _WANTED), timeout_seconds), deadline)
+    except ServerRefused as error:
+        raise ServerError(f"the job was refused: {error.code} {error.text}") from None
+    except ServerTimeout as error:
+        if background or timeout_seconds is None:
             raise
+        late = ServerError(f"no answer within {timeout_seconds:g} s; no worker for {operations.shown(job.function)}?")
+        late.fill(error.server)
+        raise late from None
+    except ServerError as error:
+        error.function = error.handle = ""  # who typed the command knows them
+        raise
+    finally:
+        links.close()
 
 
-def _wait(connection: Connection) -> int:
-    """Write what comes for the job until its last packet."""
-    while True:
-        packet_type, arguments = connection.receive()
-        if packet_type in (PacketType.WORK_DATA, PacketType.WORK_COMPLETE):
-            sys.stdout.buffer.write(arguments[1])
-            sys.stdout.buffer.flush()
-            if packet_type == PacketType.WORK_COMPLETE:
-                return 0
-        elif packet_type == PacketType.WORK_STATUS:
-            print(f"postgear: {_text(arguments[1])}/{_text(arguments[2])} done", file=sys.stderr)
-        elif packet_type == PacketType.WORK_WARNING:
-            print(f"postgear: warning: {_text(arguments[1])}", file=sys.stderr)
-        elif packet_type == PacketType.WORK_EXCEPTION:
-            print(f"postgear: the job failed: {_text(arguments[1])}", file=sys.stderr)
+def _wait(running: Running[None], deadline: float) -> int:
+    """Write what comes for the job until its end; the first word about it must come by *deadline*. Return the exit code."""
+    first = running.advance(deadline)
+    if first is None:
+        running.close()
+        silent = ServerError("did not say that it has the job")
+        silent.fill(running.call.server)
+        raise silent
+    code = _write(first)
+    for told in running.told():
+        code = _write(told)
+    return code
+
+
+def _write(told: Told) -> int:
+    if isinstance(told, JobEnded):
+        if isinstance(told.error, JobFailed):
+            said = operations.shown(told.error.exception)
+            print("postgear: the job failed" + (f": {said}" if said else ""), file=sys.stderr)
             return JOB_FAILED
-        elif packet_type == PacketType.WORK_FAIL:
-            print("postgear: the job failed", file=sys.stderr)
-            return JOB_FAILED
-        elif packet_type == PacketType.ERROR:
-            raise ServerError(f"the server answered {_text(b' '.join(arguments))}")
+        if told.error is not None:
+            raise told.error
+        _write_data(told.result or b"")
+    elif isinstance(told, JobEvent):
+        words = [operations.shown(word) for word in told.arguments]
+        if told.kind == PacketType.WORK_DATA:
+            _write_data(told.arguments[0])
+        elif told.kind == PacketType.WORK_STATUS:
+            print(f"postgear: {words[0]}/{words[1]} done", file=sys.stderr)
+        elif told.kind == PacketType.WORK_WARNING:
+            print(f"postgear: warning: {words[0]}", file=sys.stderr)
+    return 0
 
 
-def _text(data: bytes) -> str:
-    return data.decode("utf-8", "backslashreplace")
+def _write_data(data: bytes) -> None:
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()

@@ -13,6 +13,7 @@ from typing import Any
 
 from .dispatch.dispatcher import Dispatcher
 from .errors import StoreError, StoreInDoubt, StoreUnavailable
+from .function_ids import FunctionIds
 from .job import SubmitBatch
 from .logs import event
 from .store.postgres import PostgresStore
@@ -31,6 +32,7 @@ class Submits:
         dispatcher: Dispatcher,
         store: PostgresStore,
         up: asyncio.Event,
+        function_ids: FunctionIds,
         *,
         timeout_seconds: float,
         settle: Callable[[], Awaitable[None]],
@@ -42,6 +44,7 @@ class Submits:
         self._dispatcher = dispatcher
         self._store = store
         self._up = up
+        self._function_ids = function_ids
         self._timeout_seconds = timeout_seconds
         self._settle = settle
         self._spawn = spawn
@@ -50,7 +53,6 @@ class Submits:
         self._fatal = fatal
         self._loop = asyncio.get_running_loop()
         self._batch: SubmitBatch | None = None  # under way
-        self._resolving = asyncio.Lock()
 
     @property
     def is_idle(self) -> bool:
@@ -62,14 +64,10 @@ class Submits:
         if self._batch is not None or not self._dispatcher.submits:
             return
         batch = self._batch = self._dispatcher.submits.popleft()
-        if self._up.is_set() and not batch.after_finishes and not self._is_resolving:
+        if self._up.is_set() and not batch.after_finishes and not self._function_ids.are_wanted:
             self._store.start_submit(batch, self._ended)
         else:
             self._spawn(self._prepare(batch))
-
-    @property
-    def _is_resolving(self) -> bool:
-        return bool(self._dispatcher.unresolved) or self._resolving.locked()
 
     async def _prepare(self, batch: SubmitBatch, reason: str = "the database is away") -> None:
         """Wait for what the batch needs, then begin; refuse it when that takes too long."""
@@ -83,8 +81,8 @@ class Submits:
                     self._fail(batch, reason)
                     return
             try:
-                if self._is_resolving:
-                    await self.resolve()
+                if self._function_ids.are_wanted:
+                    await self._function_ids.learn()
                 if batch.after_finishes:
                     await self._settle()
             except StoreInDoubt:
@@ -131,16 +129,3 @@ class Submits:
         self._batch = None
         self._dispatcher.submit_failed(batch, text)
         self._flush()
-
-    async def resolve(self) -> None:
-        """Learn the ids of functions; returns when none is asked for, by another either: no job is stored without."""
-        async with self._resolving:
-            unresolved, self._dispatcher.unresolved = self._dispatcher.unresolved, []
-            if not unresolved:
-                return
-            try:
-                rows = await self._store.ensure_functions([function.name for function in unresolved])
-            except StoreError:
-                self._dispatcher.unresolved = unresolved + self._dispatcher.unresolved
-                raise
-            self._dispatcher.resolved(rows)

@@ -17,7 +17,7 @@ def print_rows(columns: Sequence[str], rows: Sequence[Any], *, as_json: bool) ->
         print(json.dumps([row._asdict() for row in rows], ensure_ascii=False, indent=2))
         return
     numeric = [bool(rows) and all(_is_number(row[index]) for row in rows) for index in range(len(columns))]
-    cells = [[_cell(value) for value in row] for row in rows]
+    cells = [[cell(value) for value in row] for row in rows]
     if sys.stdout.isatty():
         _print_rich(columns, cells, numeric)
     else:
@@ -51,7 +51,8 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _cell(value: object) -> str:
+def cell(value: object) -> str:
+    """Return a value as people read it, what is not printable escaped."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list):

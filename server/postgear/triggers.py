@@ -63,7 +63,7 @@ def installed(dsn: str) -> list[Trigger]:
 @contextmanager
 def _session(dsn: str) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
     try:
-        with psycopg.connect(dsn) as connection:
+        with psycopg.connect(dsn, client_encoding="utf8") as connection:
             yield connection
     except psycopg.OperationalError as error:
         raise failed_connection(error) from error

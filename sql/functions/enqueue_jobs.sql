@@ -25,22 +25,27 @@ declare
     is_limited boolean;
 begin
     handles := '{}';
-    if cardinality(function_names) = 0 and cardinality(workloads) = 0 then
+    if coalesce(cardinality(function_names), 0) = 0 and coalesce(cardinality(workloads), 0) = 0 then
         return;
     end if;
     select case
             when new.name is null or new.workload is null then 'function and workload must not be null'
             when octet_length(new.name) not between 1 and 512 or octet_length(new.key) > 64
                 then 'a function name has 1 to 512 bytes, a unique at most 64'
+            when new.run_at > 253402300799 then 'a job cannot run after the year 9999'
+            when new.priority not between 0 and 2
+                then format('priority %s is none of 0 (high), 1 (normal) and 2 (low)', new.priority)
             else 'a function name or unique must not contain NUL'
         end
     into wrong
-    from unnest(function_names, workloads, unique_keys) as new (name, workload, key)
+    from unnest(function_names, workloads, unique_keys, priorities, run_ats) as new (name, workload, key, priority, run_at)
     where new.name is null or new.workload is null
         or octet_length(new.name) not between 1 and 512
         or octet_length(new.key) > 64
-        or position('\x00'::bytea in new.name) > 0
-        or position('\x00'::bytea in new.key) > 0
+        or new.priority not between 0 and 2
+        or new.run_at > 253402300799
+        or position(decode('00', 'hex') in new.name) > 0
+        or position(decode('00', 'hex') in new.key) > 0
     limit 1;
     if found then
         raise invalid_parameter_value using message = 'postgear: ' || wrong;

@@ -8,7 +8,7 @@ as $$
 -- Return the id in a handle of this queue; null for any other text.
 --
 -- Called by: gman_cancel, handle_status.  Tables: queue (reads).
-select case when handle ~ '^H:[!-~]+:[1-9][0-9]{0,17}$' and starts_with(handle, 'H:' || name || ':')
-    then substring(handle from '[0-9]+$')::bigint end
-from postgear.queue
+select case when starts_with(handle, prefix) and substr(handle, length(prefix) + 1) ~ '^[1-9][0-9]{0,17}$'
+    then substr(handle, length(prefix) + 1)::bigint end
+from (select 'H:' || name || ':' as prefix from postgear.queue) as queue
 $$;

@@ -5,12 +5,10 @@ create or replace function postgear.job_status(
 ) returns record
 language sql
 stable
-security definer
-set search_path = pg_catalog, pg_temp
 as $$
 -- Return one job by its id or else by its unique key (of any function); all null: there is none.
 --
--- running: a server holds it.  Called by: servers (GET_STATUS, GET_STATUS_UNIQUE), gman_status.  Tables: job (reads).
+-- running: a server holds it.  Called by: servers (GET_STATUS, GET_STATUS_UNIQUE), handle_status.  Tables: job (reads).
 select id, lease is not null, coalesce(progress_numerator, 0), coalesce(progress_denominator, 0)
 from postgear.job
 where id = job_id

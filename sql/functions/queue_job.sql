@@ -22,7 +22,8 @@ declare
     handle text;
     is_wanted boolean;
 begin
-    if run_at is not null and not isfinite(run_at) then
+    -- As over the wire: what is past the year 9999 was given in milliseconds.
+    if run_at is not null and (not isfinite(run_at) or run_at > to_timestamp(253402300799)) then
         raise datetime_field_overflow using message = format('postgear: a job cannot run at %s', run_at);
     end if;
     if queue_job.priority not between 0 and 2 or queue_job.workload is null then
@@ -37,7 +38,7 @@ begin
             exists (select from postgear.server where sleeping)
         into handle, is_wanted;
     elsif queue_job.unique_key <> '-' and octet_length(queue_job.unique_key) between 1 and 64
-        and position('\x00'::bytea in queue_job.unique_key) = 0
+        and position(decode('00', 'hex') in queue_job.unique_key) = 0
     then
         insert into postgear.job (function_id, priority, unique_key, workload, run_at)
         select id, queue_job.priority, queue_job.unique_key, queue_job.workload,

@@ -7,5 +7,5 @@ as $$
 update postgear.job
 set attempt = greatest(job.attempt, counted.attempt)
 from unnest(ids, attempts) as counted (id, attempt)
-where job.id = counted.id and job.lease = holder
+where job.id = counted.id and job.lease is not distinct from coalesce(holder, 0)  -- by id: see finish_jobs
 $$;

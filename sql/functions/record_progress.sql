@@ -9,5 +9,5 @@ as $$
 update postgear.job
 set progress_numerator = report.numerator, progress_denominator = report.denominator
 from unnest(ids, numerators, denominators) as report (id, numerator, denominator)
-where job.id = report.id and job.lease = holder
+where job.id = report.id and job.lease is not distinct from coalesce(holder, 0)  -- by id: see finish_jobs
 $$;

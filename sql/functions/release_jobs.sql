@@ -13,7 +13,7 @@ begin
         attempt = greatest(attempt - (not given_out)::integer, 0),
         progress_numerator = null,
         progress_denominator = null
-    where id = any (ids) and lease = holder;
+    where id = any (ids) and lease is not distinct from coalesce(holder, 0);  -- by id: see finish_jobs
     get diagnostics released = row_count;
     if released > 0 then
         perform postgear.wake_servers();

@@ -25,12 +25,16 @@ begin
     if function_name is null or workload is null or priority is null then
         raise null_value_not_allowed using message = 'postgear: function, workload and priority must not be null';
     end if;
-    if octet_length(function_name) = 0 or position('\x00'::bytea in function_name) > 0 then
+    if octet_length(function_name) = 0 or position(decode('00', 'hex') in function_name) > 0 then
         raise invalid_parameter_value using message = 'postgear: a function name must not be empty or contain NUL';
     end if;
     if priority not between 0 and 2 then
         raise invalid_parameter_value using
             message = format('postgear: priority %s is none of 0 (high), 1 (normal) and 2 (low)', priority);
+    end if;
+    -- As over the wire: what is past the year 9999 was given in milliseconds.
+    if run_at is not null and (not isfinite(run_at) or run_at > to_timestamp(253402300799)) then
+        raise datetime_field_overflow using message = format('postgear: a job cannot run at %s', run_at);
     end if;
     if octet_length(function_name) > 512 then
         raise string_data_right_truncation using
@@ -42,7 +46,7 @@ begin
         target_id,
         submit_coalesced.priority,
         case when submit_coalesced.run_at > clock_timestamp() then submit_coalesced.run_at end,
-        't'::bytea || sha512(convert_to('key:' || submit_coalesced.key, 'UTF8')),
+        't'::bytea || sha512(convert_to('key:' || submit_coalesced.key, postgear.text_encoding())),
         submit_coalesced.key is not null,
         submit_coalesced.workload
     )

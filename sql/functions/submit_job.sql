@@ -24,7 +24,7 @@ begin
         raise null_value_not_allowed using
             message = 'postgear: function and workload must not be null';
     end if;
-    if octet_length(function_name) = 0 or position('\x00'::bytea in function_name) > 0 or position('\x00'::bytea in unique_key) > 0 then
+    if octet_length(function_name) = 0 or position(decode('00', 'hex') in function_name) > 0 or position(decode('00', 'hex') in unique_key) > 0 then
         raise invalid_parameter_value using
             message = 'postgear: a function name must not be empty, and neither it nor a unique may contain NUL';
     end if;

@@ -77,7 +77,7 @@ begin
     );
 
     -- Known from here on: the first use of a name in a transaction makes others that use it wait for the end of it.
-    perform postgear.function_id(convert_to(definition.function, 'UTF8'));
+    perform postgear.function_id(convert_to(definition.function, postgear.text_encoding()));
 
     foreach event in array definition.events loop
         event_name := definition.name || case when cardinality(definition.events) > 1 then '_' || event else '' end;

@@ -17,7 +17,7 @@ begin
         raise null_value_not_allowed using
             message = 'postgear: table, function, events, level, payload, priority and enable must not be null';
     end if;
-    if octet_length(convert_to(definition.function, 'UTF8')) not between 1 and 512 then
+    if octet_length(convert_to(definition.function, postgear.text_encoding())) not between 1 and 512 then
         raise string_data_right_truncation using
             message = format('postgear: a function name has 1 to 512 bytes, this one has %s', octet_length(definition.function));
     end if;
@@ -34,8 +34,10 @@ begin
         raise invalid_parameter_value using message = 'postgear: events must not be empty';
     end if;
     definition.events := array(select each from unnest(canonical) as each where each = any (definition.events));
-    if definition.delay < interval '0' then
-        raise invalid_parameter_value using message = format('postgear: delay %s is negative', definition.delay);
+    -- 'infinity', too, where intervals have that.
+    if definition.delay not between interval '0' and interval '1000 years' then
+        raise invalid_parameter_value using
+            message = format('postgear: delay %s is negative or more than 1000 years', definition.delay);
     end if;
 
     perform postgear.trigger_check_relation(definition);

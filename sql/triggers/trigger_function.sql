@@ -8,7 +8,7 @@ as $$
 -- Every name in it is qualified by its block ("enqueue") or by NEW and OLD, and columns win over variables, so that no
 -- column name of the table can be taken for a variable.  Called by: create_trigger.  Tables: pg_class (reads).
 declare
-    function_name text := format('decode(%L, ''hex'')', encode(convert_to(definition.function, 'UTF8'), 'hex'));
+    function_name text := format('decode(%L, ''hex'')', encode(convert_to(definition.function, postgear.text_encoding()), 'hex'));
     event text;
     branches text := '';
     word text := 'if';

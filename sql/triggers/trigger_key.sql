@@ -7,9 +7,10 @@ as $$
 --
 -- The trigger's number is part of it: rows of two tables with the same key are two jobs.  Called by: trigger_event.
 select format(
-    '''t''::bytea || sha512(convert_to(%L || json_build_array(%s)::text, ''UTF8''))',
+    '''t''::bytea || sha512(convert_to(%L || json_build_array(%s)::text, %L))',
     definition.id || ':',
-    string_agg(format('%s.%I', case event when 'delete' then 'old' else 'new' end, column_name), ', ' order by place)
+    string_agg(format('%s.%I', case event when 'delete' then 'old' else 'new' end, column_name), ', ' order by place),
+    postgear.text_encoding()
 )
 from unnest(definition.key) with ordinality as listed (column_name, place)
 $$;

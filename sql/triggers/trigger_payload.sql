@@ -12,20 +12,22 @@ declare
     picked text[];
 begin
     if definition.payload = 'row' then
-        return format('convert_to(row_to_json(%s.*)::text, ''UTF8'')', source);
+        return format('convert_to(row_to_json(%s.*)::text, %L)', source, postgear.text_encoding());
     elsif definition.payload = 'change' then
         return format(
             'convert_to((select row_to_json(change) from (select %L as op, enqueue.table_name as "table", %s as old, %s as new)'
-            ' as change)::text, ''UTF8'')',
+            ' as change)::text, %L)',
             event,
             case when event in ('update', 'delete') then 'row_to_json(old.*)' else 'null::json' end,
-            case when event in ('insert', 'update') then 'row_to_json(new.*)' else 'null::json' end
+            case when event in ('insert', 'update') then 'row_to_json(new.*)' else 'null::json' end,
+            postgear.text_encoding()
         );
     end if;
     select array_agg(format('%s.%I as %2$I', source, column_name) order by place) into picked
     from unnest(definition.payload_columns) with ordinality as listed (column_name, place);
     return format(
-        'convert_to((select row_to_json(picked) from (select %s) as picked)::text, ''UTF8'')', array_to_string(picked, ', ')
+        'convert_to((select row_to_json(picked) from (select %s) as picked)::text, %L)',
+        array_to_string(picked, ', '), postgear.text_encoding()
     );
 end
 $$;

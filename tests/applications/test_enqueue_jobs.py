@@ -21,6 +21,9 @@ from tests.applications.kinds import Database
         ("array['f'::bytea], array['w'::bytea], array[convert_to(repeat('u', 65), 'UTF8')]", "a unique at most 64"),
         (r"array['\x6600'::bytea], array['w'::bytea]", "must not contain NUL"),
         (r"array['f'::bytea], array['w'::bytea], array['\x00'::bytea]", "must not contain NUL"),
+        ("array['f']::bytea[], array['w']::bytea[], null, array[-1]::smallint[]", "priority -1 is none of 0"),
+        ("array['f']::bytea[], array['w']::bytea[], null, null, array[4000000000000]", "the year 9999"),
+        ("array['f', 'g']::bytea[], array['w', 'w']::bytea[], null, array[1, 7]::smallint[]", "priority 7 is none of 0"),
     ],
 )
 def test_impossible_job_is_an_error(database: Database, arguments: str, message: str) -> None:
@@ -54,3 +57,7 @@ def test_servers_that_sleep_are_notified(database: Database) -> None:
     database.look.execute("listen postgear")
     call(database, [b"f"], [b"1"])
     assert [notify.payload for notify in database.look.notifies(timeout=5, stop_after=1)] == ["wake"]
+
+
+def test_no_arrays_are_no_jobs(database: Database) -> None:
+    assert call(database, None, None) == call(database, [], []) == ([], None)

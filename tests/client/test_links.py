@@ -1,10 +1,10 @@
-"""Reading lists of servers. What links do is tested with the extension, at real servers."""
+"""Reading lists of servers. What calls and their drivers do is tested at real servers."""
 
 from __future__ import annotations
 
 import pytest
 
-from postgear.client.links import Address, parse_servers
+from postgear.client.calls import Address, parse_servers
 
 
 @pytest.mark.parametrize(

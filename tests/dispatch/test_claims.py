@@ -13,6 +13,9 @@ from .desk import Desk, row
 def test_nothing_is_claimed_without_workers() -> None:
     desk = Desk()
     assert desk.dispatcher.demands(poll=True) == []
+    assert not desk.dispatcher.has_workers
+    desk.worker(sleeping=True)
+    assert desk.dispatcher.has_workers
 
 
 def test_nothing_is_claimed_for_a_function_whose_id_is_not_known() -> None:

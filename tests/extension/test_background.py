@@ -97,6 +97,8 @@ def test_run_at_schedules(session: Connection) -> None:
     ]
     with pytest.raises(errors.DatetimeFieldOverflow, match="cannot run at infinity"):
         session.execute("select gman_do_background('f', 'x', run_at => 'infinity')")
+    with pytest.raises(errors.DatetimeFieldOverflow, match="cannot run at 128"):
+        session.execute("select gman_do_epoch('f', 'milliseconds', 4000000000000)")
 
 
 def test_uniques_coalesce(session: Connection) -> None:
@@ -167,7 +169,7 @@ def test_one_function_may_have_its_own_servers(session: Connection, server: Serv
     assert worker.workloads == [b"sent"]
     assert (b"elsewhere", 1, b"k", b"local", True) in jobs(session)
     session.execute("select gman_servers_set('127.0.0.1:1', 'echo')")
-    with pytest.raises(errors.SqlclientUnableToEstablishSqlconnection, match=r"127\.0\.0\.1:1 cannot be reached"):
+    with pytest.raises(errors.SqlclientUnableToEstablishSqlconnection, match=r"127\.0\.0\.1:1: cannot be reached"):
         session.execute("select gman_do_background('echo', 'x')")
     session.execute("select gman_servers_set(null, 'echo')")
     session.execute("select gman_do_background('echo', 'x')")
@@ -183,8 +185,8 @@ def test_an_error_names_every_server_tried(session: Connection) -> None:
     session.execute("select gman_servers_set('127.0.0.1:1,[::1]:2')")
     with pytest.raises(errors.SqlclientUnableToEstablishSqlconnection) as caught:
         session.execute("select gman_do('echo', 'x')")
-    assert "server 127.0.0.1:1 cannot be reached" in str(caught.value)
-    assert "server [::1]:2 cannot be reached" in str(caught.value)
+    assert "server 127.0.0.1:1: cannot be reached" in str(caught.value)
+    assert "server [::1]:2: cannot be reached" in str(caught.value)
 
 
 def test_a_server_that_accepts_and_is_silent_is_given_up(
@@ -293,3 +295,10 @@ def test_status_and_cancel_over_the_wire(session: Connection, start_server: Call
 def test_null_handle_is_null(session: Connection) -> None:
     assert session.execute("select known from gman_status(null)").fetchone() == (None,)
     assert value(session, "select gman_cancel(null)") is None
+
+
+def test_the_handle_of_a_queue_whose_name_begins_alike_is_unknown(session: Connection) -> None:
+    handle = str(value(session, "select gman_do_background('f', 'x')")).replace("H:test:", "H:test:2:")
+    assert session.execute("select * from gman_status(%s)", [handle]).fetchone() == UNKNOWN
+    assert value(session, "select gman_cancel(%s)", handle) is False
+    assert len(jobs(session)) == 1

@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from psycopg import errors
 
+from postgear import AdminClient
 from tests.extension.conftest import Connection
 from tests.extension.python_worker import PythonWorker
 from tests.server_process import ServerProcess
@@ -106,9 +107,11 @@ def test_a_result_that_is_no_text_needs_bytea(session: Connection, stock_worker:
 
 
 def test_a_failed_job_is_an_sql_error(session: Connection, worker: PythonWorker) -> None:
-    with pytest.raises(errors.ExternalRoutineException, match=r"^postgear: job H:test:\S+ failed\n"):
+    with pytest.raises(errors.ExternalRoutineException, match=r"^postgear: job H:test:\S+ failed \(function fail at \S+\)\n"):
         session.execute("select gman_do('fail', 'x')")
-    with pytest.raises(errors.ExternalRoutineException, match=r"^postgear: job H:test:\S+ failed: out of cheese ☹\n"):
+    with pytest.raises(
+        errors.ExternalRoutineException, match=r"^postgear: job H:test:\S+ failed \(function raise at \S+\): out of cheese ☹\n"
+    ):
         session.execute("select gman_do('raise', 'out of cheese ☹')")
     # The connection is as good as before.
     assert value(session, "select gman_do('echo', 'x')") == "x"
@@ -200,13 +203,11 @@ def test_terminating_a_waiting_backend_takes_effect(session: Connection, dsn: st
 
 
 def test_the_connection_is_kept(session: Connection, server: ServerProcess, worker: PythonWorker) -> None:
-    from postgear.client.blocking import Connection as Admin
-
     for _ in range(5):
         session.execute("select gman_do('echo', 'x')")
-    with Admin((server.host, server.port)) as admin:
+    with AdminClient(server.address) as admin:
         # The worker, the session, this one.
-        assert len(admin.admin("workers")) == 3
+        assert len(admin.workers()) == 3
 
 
 def test_a_restarted_server_is_connected_to_again(
@@ -230,7 +231,7 @@ def test_a_server_lost_on_the_way_is_an_error_that_says_so(
 
     thread = threading.Thread(target=kill)
     thread.start()
-    with pytest.raises(errors.ConnectionFailure, match=f"^postgear: server {server.address} "):
+    with pytest.raises(errors.ConnectionFailure, match=f"^postgear: server {server.address}: "):
         session.execute("select gman_do('never', 'x')")
     thread.join()
 

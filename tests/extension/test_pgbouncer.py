@@ -14,7 +14,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from postgear.client.blocking import Connection as Client
+from postgear import AdminClient
 from tests.extension.asking import Connection, create_trigger, payloads, value
 from tests.extension.folders import postgres_folder
 from tests.server.bytes import Peer
@@ -138,6 +138,6 @@ def test_a_server_works_through_session_mode(
     create_trigger(session, "item")
     server = start_server(dsn=pooler("session", 5))
     session.execute("insert into item values (1)")
-    with Client((server.host, server.port)) as client:
-        assert "f\t1\t0\t0" in list(client.admin("status"))
+    with AdminClient(server.address) as admin:
+        assert "f\t1\t0\t0" in admin.command("status")
     assert server.stop() == 0

@@ -10,8 +10,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from postgear import schema
-from postgear.client.blocking import Connection as Client
+from postgear import AdminClient, schema
 from tests.extension.asking import Connection, claim, create_trigger, rows, start_server, value, workloads
 from tests.server_process import ServerProcess
 
@@ -23,9 +22,10 @@ ENQUEUE = [
     "select gman_do_high_background('f', '{}'::json, 'k')",
     "select postgear.queue_job('f', 'x')",
     "select postgear.submit_coalesced('f', 'k', 'x')",
-    "select * from postgear.job_status(1)",
+    "select * from postgear.handle_status('H:q:1')",
 ]
 WORK = [
+    "select * from postgear.job_status(null, 'k')",
     "select * from postgear.claim_jobs(1, array[1], array[1::smallint], array[1], 100)",
     "select postgear.finish_jobs(1, array[1])",
     "select postgear.cancel_job(1)",
@@ -127,8 +127,8 @@ def test_a_server_runs_as_a_worker(
     session: Connection, new_role: Callable[..., str], dsn: str, start_server: Callable[..., ServerProcess]
 ) -> None:
     server = start_server(dsn=make_conninfo(dsn, user=new_role("postgear_worker")))
-    with Client((server.host, server.port)) as client:
-        assert "." not in list(client.admin("maxqueue f 7"))
+    with AdminClient(server.address) as admin:
+        admin.set_limits("f", 7)
     assert value(session, "select max_normal from postgear.function where name = 'f'") == 7
     server.stop()
 
@@ -242,7 +242,9 @@ def test_a_trigger_function_cannot_be_put_on_another_table(session: Connection, 
         )
 
 
-def test_an_installer_who_may_make_no_roles_is_told(session: Connection, empty_dsn: str, new_role: Callable[..., str]) -> None:
+def test_an_installer_who_may_make_no_roles_uses_those_there(
+    session: Connection, empty_dsn: str, new_role: Callable[..., str]
+) -> None:
     """The roles are there in this cluster, so the schema is simply granted; nothing needs a superuser."""
     role = new_role()
     name = psycopg.conninfo.conninfo_to_dict(empty_dsn)["dbname"]
@@ -258,3 +260,35 @@ def test_an_installer_who_may_make_no_roles_is_told(session: Connection, empty_d
         session.execute(f"alter database {name} owner to postgres")
         with psycopg.connect(empty_dsn, autocommit=True) as connection:
             connection.execute(f"drop owned by {role} cascade")
+
+
+@pytest.fixture
+def without_roles(session: Connection) -> Iterator[None]:
+    """As in a cluster in which nobody has made the three roles: for the time of the test they have other names."""
+    names = ("postgear_producer", "postgear_worker", "postgear_admin")
+    for name in names:
+        session.execute(f"alter role {name} rename to hidden_{name}")
+    yield
+    for name in names:
+        session.execute(f"drop role if exists {name}; alter role hidden_{name} rename to {name}")
+
+
+def test_an_installer_who_may_make_no_roles_is_told(
+    session: Connection, new_role: Callable[..., str], without_roles: None, empty_dsn: str
+) -> None:
+    role = new_role()
+    session.execute(f"alter database {psycopg.conninfo.conninfo_to_dict(empty_dsn)['dbname']} owner to {role}")
+    with psycopg.connect(empty_dsn, autocommit=True) as connection:
+        connection.execute(f"grant create on schema public to {role}")
+    notes: list[str] = []
+    schema.upgrade(make_conninfo(empty_dsn, user=role), tell=notes.append)
+    told = "role postgear_admin was not made: permission denied to create role (Let an administrator make it"
+    assert [note for note in notes if note.startswith(told)]
+
+
+def test_roles_made_by_hand_become_what_they_should_be(session: Connection, without_roles: None, empty_dsn: str) -> None:
+    session.execute("create role postgear_producer; create role postgear_worker; create role postgear_admin")
+    schema.upgrade(empty_dsn)
+    with psycopg.connect(empty_dsn, autocommit=True) as connection:
+        connection.execute("set role postgear_admin")
+        assert value(connection, "select gman_cancel(gman_do_background('f', 'x'))") is True

@@ -306,6 +306,8 @@ def test_submit_coalesced(session: Connection) -> None:
         ("'f', 'k', null", psycopg.errors.NullValueNotAllowed),
         ("convert_to(repeat('f', 513), 'UTF8'), 'k', 'x'", psycopg.errors.StringDataRightTruncation),
         ("'f', 'k', 'x', 3::smallint", psycopg.errors.InvalidParameterValue),
+        ("'f', 'k', 'x', run_at => 'infinity'", psycopg.errors.DatetimeFieldOverflow),
+        ("'f', 'k', 'x', run_at => to_timestamp(4e12)", psycopg.errors.DatetimeFieldOverflow),
     ],
 )
 def test_submit_coalesced_refuses(session: Connection, arguments: str, error: type[Exception]) -> None:
@@ -375,6 +377,7 @@ def test_the_view_shows_state_and_jobs(session: Connection) -> None:
         ({"priority": "1"}, psycopg.errors.InvalidParameterValue, "high, normal, low"),
         ({"enable": "yes"}, psycopg.errors.InvalidParameterValue, "origin, replica, always"),
         ({"delay": "-1 s"}, psycopg.errors.InvalidParameterValue, "negative"),
+        ({"delay": "300000 years"}, psycopg.errors.InvalidParameterValue, "more than 1000 years"),
         ({"payload": "columns"}, psycopg.errors.InvalidParameterValue, "needs payload_columns"),
         ({"payload_columns": ["id"]}, psycopg.errors.InvalidParameterValue, "needs payload_columns"),
         ({"payload": "key", "payload_columns": ["id"]}, psycopg.errors.InvalidParameterValue, "are for payload"),

@@ -14,6 +14,7 @@ from psycopg import errors
 
 from postgear import schema
 from tests.extension import postgres_tree
+from tests.extension.asking import claim, create_trigger, payloads, rows, start_server, value, workloads
 from tests.extension.conftest import Connection
 from tests.extension.test_install import COMMENTS, SIGNATURES
 
@@ -124,3 +125,30 @@ def test_with_servers_set_nothing_goes_to_the_wrong_queue(plain: Connection) -> 
     assert plain.execute("select gman_servers_set(null)").fetchone() == (True,)
     plain.execute("select gman_do_background('f', 'x')")
     assert plain.execute("select count(*) from postgear.job").fetchone() == (1,)
+
+
+@pytest.mark.parametrize("level", ["statement", "row"])
+@pytest.mark.parametrize("key", [None, ["id"]])
+def test_triggers_queue_jobs(plain: Connection, level: str, key: object) -> None:
+    events = ["insert", "update", "delete"]
+    with plain.transaction(force_rollback=True):
+        plain.execute("create table item (id integer primary key, title text)")
+        create_trigger(plain, "item", level=level, key=key, events=events, columns=["title"], payload="change")
+        plain.execute("insert into item values (1, 'a'); update item set title = 'b'; update item set id = 2; delete from item")
+        assert [each["op"] for each in payloads(plain)] == (["update", "delete"] if key else events)
+        plain.execute("select postgear.drop_trigger('item', 'postgear_f')")
+
+
+def test_jobs_are_queued_scheduled_claimed_and_finished(plain: Connection) -> None:
+    lease = start_server(plain)
+    plain.execute("select postgear.enqueue_jobs(array['f', 'f']::bytea[], array['1', '2']::bytea[], array['k', 'k']::bytea[])")
+    plain.execute("select postgear.submit_coalesced('f', 'k', n::text::bytea) from generate_series(3, 5) n")
+    plain.execute("select gman_do_background('f', '6', run_at => clock_timestamp() + interval '50 ms')")
+    while value(plain, "select postgear.promote_jobs()") is not None:
+        pass
+    assert workloads(plain) == [b"1", b"5", b"6"]
+    claimed = claim(plain, lease)
+    plain.execute("select postgear.release_jobs(%s, %s, true)", [lease, claimed[:1]])
+    assert value(plain, "select postgear.finish_jobs(%s, %s)", lease, claimed) == claimed[:1]
+    assert value(plain, "select postgear.end_lease(%s)", lease) == 0
+    assert [job[0] for job in rows(plain, "select state from postgear.jobs")] == ["queued"]

@@ -29,10 +29,8 @@ class Gearmand:
 
     host = "127.0.0.1"
 
-    def __init__(self, folder: Path, *arguments: str) -> None:
-        with socket.socket() as probe:
-            probe.bind((self.host, 0))
-            self.port: int = probe.getsockname()[1]
+    def __init__(self, folder: Path, *arguments: str, port: int = 0) -> None:
+        self.port = port or self._free_port()
         self.address = f"{self.host}:{self.port}"
         self._log = folder / f"gearmand-{self.port}.log"
         base = [PROGRAM, "--listen", self.host, "--port", str(self.port), "--log-file", str(self._log)]
@@ -45,6 +43,12 @@ class Gearmand:
             except ConnectionRefusedError:
                 assert self.process.poll() is None, self.log()
                 assert time.monotonic() < deadline, self.log()
+
+    def _free_port(self) -> int:
+        with socket.socket() as probe:
+            probe.bind((self.host, 0))
+            port: int = probe.getsockname()[1]
+            return port
 
     def log(self) -> str:
         return self._log.read_text() if self._log.exists() else ""
@@ -62,8 +66,8 @@ def gearmands(folder: Path) -> Iterator[object]:
     """Yield a function that starts servers, and stop them afterwards."""
     started: list[Gearmand] = []
 
-    def start(*arguments: str) -> Gearmand:
-        started.append(Gearmand(folder, *arguments))
+    def start(*arguments: str, port: int = 0) -> Gearmand:
+        started.append(Gearmand(folder, *arguments, port=port))
         return started[-1]
 
     yield start

@@ -21,12 +21,15 @@ class Wire:
         self._server_ends: list[socket.socket] = []
         self._database_ends: list[socket.socket] = []
         self._cut = 0
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._accepting = threading.Thread(target=self._accept, daemon=True)
+        self._accepting.start()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)  # wakes accept(), which a close would not
+        self._accepting.join()
         self._listener.close()
         for end in (*self._server_ends, *self._database_ends):
             end.close()
@@ -42,10 +45,10 @@ class Wire:
         with suppress(OSError):
             while True:
                 server_end, _ = self._listener.accept()
-                database_end = socket.socket(socket.AF_UNIX)
-                database_end.connect(self._database)
                 self._server_ends.append(server_end)
+                database_end = socket.socket(socket.AF_UNIX)
                 self._database_ends.append(database_end)
+                database_end.connect(self._database)
                 for source, sink in ((server_end, database_end), (database_end, server_end)):
                     threading.Thread(target=_forward, args=(source, sink), daemon=True).start()
 

@@ -16,9 +16,11 @@ from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
 from ..errors import JobFailed, PostgearError, ServerError, ServerRefused, ServerTimeout, ServerUnreachable
-from ..wire.packet import FUNCTION_MAX_BYTES, HANDLE_MAX_BYTES, UNIQUE_MAX_BYTES
-from .links import Address, Link, Links, parse_servers
-from .operations import NORMAL, JobEnded, Status, Submission, admin_line, do, do_many, echo, get_status, submit
+from ..wire.packet import FUNCTION_MAX_BYTES, HANDLE_MAX_BYTES, UNIQUE_MAX_BYTES, PacketType
+from .calls import Address, parse_servers
+from .jobs import JobEnded, JobEvent, do, do_many
+from .links import Links, Running
+from .operations import NORMAL, Status, Submission, admin_line, echo, get_status, submit
 
 DEFAULT_TIMEOUT_SECONDS: Final = 30.0
 DEFAULT_IN_FLIGHT: Final = 100
@@ -89,7 +91,7 @@ class Backend:
         job = self._job(function, workload, unique, priority)
         addresses, deadline = self._where(job.function, timeout)
         with self._errors():
-            return self._links.run(addresses, deadline, do(job, self._warn))
+            return self._links.run(addresses, deadline, do(job, self._warn)).result or b""
 
     def send(
         self, function: bytes | None, workload: bytes | None, unique: bytes | None, priority: int, run_at: str | None
@@ -100,14 +102,14 @@ class Backend:
         """
         job = self._job(function, workload, unique, priority)
         if not self._servers_set(job.function):
-            handle: str = self._row(_QUEUE_JOB, *_QUEUE_JOB_TYPES)(*job, run_at)["handle"]
+            handle: str = self._row(_QUEUE_JOB, *_QUEUE_JOB_TYPES)(*job[:4], run_at)["handle"]
             return handle
         epoch = None if run_at is None else self._row(_EPOCH, "timestamptz")(run_at)["epoch"]
         if epoch is not None and priority != NORMAL:
             raise self._error("0A000", "a scheduled job has normal priority at a Gearman server")
         deadline = self._deadline(None)
         with self._errors():
-            answer = self._links.run(self._addresses(job.function), deadline, submit(job, epoch))
+            answer = self._links.run(self._addresses(job.function), deadline, submit(job._replace(run_at=epoch)))
         return answer.decode("ascii", "backslashreplace")
 
     def wait_many(
@@ -163,7 +165,7 @@ class Backend:
             total += self._leading_integer(ended.result or b"")
         return total
 
-    def status(self, handle: str) -> Status:
+    def status(self, handle: str) -> tuple[bool, bool, int, int]:
         """Ask the servers set for the state of a job; the first that knows it answers."""
         status = Status(False, False, 0, 0)
         for address in self._servers_for_handle(handle):
@@ -171,7 +173,7 @@ class Backend:
                 status = self._links.run((address,), self._deadline(None), get_status(handle.encode()))
             if status.known:
                 break
-        return status
+        return status[:4]
 
     def cancel(self, handle: str) -> bool:
         """Ask the servers set to cancel a job; true if one of them knew it."""
@@ -208,22 +210,17 @@ class Backend:
         if not jobs:
             return iter(())
         addresses, deadline = self._where(jobs[0].function, timeout)
+        running = self._links.start(addresses, deadline, do_many(jobs, in_flight, (PacketType.WORK_WARNING,)))
         with self._errors():
-            link = self._links.open(addresses, deadline)
-        return self._ends(jobs, link.steps(do_many(jobs, in_flight, self._warn)), link)
+            running.open()
+        return self._ends(running)
 
-    def _ends(self, jobs: Sequence[Submission], steps: Iterator[JobEnded], link: Link) -> Iterator[JobEnded]:
-        left = set(range(len(jobs)))
-        try:
-            for ended in steps:
-                left.discard(ended.position)
-                yield ended
-        except ServerError as error:
-            for position in sorted(left):
-                yield JobEnded(position, None, error)
-        finally:
-            # Not kept: of a job joined twice the server may tell a second time, after the operation's end.
-            link.close()
+    def _ends(self, running: Running[None]) -> Iterator[JobEnded]:
+        for told in running.told():
+            if isinstance(told, JobEnded):
+                yield told
+            elif isinstance(told, JobEvent):
+                self._warn(told.arguments[0])
 
     def _job(self, function: bytes | None, workload: bytes | None, unique: bytes | None, priority: int) -> Submission:
         if function is None:

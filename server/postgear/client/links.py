@@ -1,135 +1,191 @@
-"""Connections to a list of servers, kept open between calls, for a caller that must stay awake while it waits.
+"""The blocking driver of calls: sockets of the standard library.
 
-A wait lasts at most TICK_SECONDS; between two, the ``tick`` given is called, and whatever it raises ends the wait. The
-extension's tick lets PostgreSQL cancel the statement. Single-threaded.
-
-Failover: the servers are tried in their order until one answers; one that did not is tried last for BACK_OFF_SECONDS.
-Once an operation's first bytes are sent, nothing is sent again: a job may have side effects.
+A wait lasts at most TICK_SECONDS where a ``tick`` is given; between two it is called, and whatever it raises ends the wait.
+The extension's tick lets PostgreSQL cancel the statement. Several threads may use one ``Links``; each call has a connection
+of its own.
 
 Standard library only, relative imports: it is embedded into the extension's script.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import socket
 import time
-from collections import deque
-from collections.abc import Callable, Generator, Sequence
-from typing import Any, Final, NamedTuple, TypeVar, cast
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Any, Final, Generic, TypeVar, cast
 
-from ..errors import JobFailed, ServerError, ServerRefused, ServerTimeout, ServerUnreachable
-from ..wire.connection import Message, PacketReader
-from ..wire.packet import RESPONSE_MAGIC
-from .operations import RESULT_MAX_BYTES, echo, want_exceptions
+from ..errors import ServerError, ServerTimeout, ServerUnreachable
+from .calls import Address, Call, Channel, Connect, Pool, keep_alive
+from .jobs import Told
+from .operations import Pause
 
-DEFAULT_PORT: Final = 4730
 TICK_SECONDS: Final = 0.1
-CONNECT_SECONDS: Final = 3.0
-"""How long one server may take to be connected to, or to prove that it is still there."""
-BACK_OFF_SECONDS: Final = 10.0
-FRESH_SECONDS: Final = 5.0
-"""A connection unused for longer must echo first: a firewall may have forgotten it without telling."""
+_LONGEST_WAIT_SECONDS: Final = 86_400.0
+"""poll() counts milliseconds in an int."""
 _RECEIVE_BYTES: Final = 256 * 1024
 
 T = TypeVar("T")
+Tick = Callable[[], None]
 
 
-class Address(NamedTuple):
-    """Where a server listens."""
+class Links:
+    """The connections of one process; as many to a server as calls are made at the same time, kept between them."""
 
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-def parse_servers(text: str) -> list[Address]:
-    """Read ``host:port,host:port``: ports may be left out, IPv6 stands in brackets. Raise ValueError for anything else."""
-    addresses = []
-    for part in filter(None, (word.strip() for word in text.split(","))):
-        host, colon, port = part.rpartition(":")
-        if not colon or part.endswith("]"):
-            host, port = part, str(DEFAULT_PORT)
-        if host.startswith("[") and host.endswith("]"):
-            host = host[1:-1]
-        elif ":" in host:
-            raise ValueError(part)
-        if not host or any(map(str.isspace, host)) or not (port.isascii() and port.isdigit() and 0 < int(port) <= 65535):
-            raise ValueError(part)
-        addresses.append(Address(host, int(port)))
-    return addresses
-
-
-class Link:
-    """One connection, opened at once. Every method raises ServerError; the link is closed then.
-
-    deadline: monotonic seconds; may be changed before each call. *tick* is called between waits.
-    """
-
-    def __init__(self, address: Address, deadline: float, tick: Callable[[], None]) -> None:
-        self.address = address
-        self.deadline = deadline
-        self.used_at = time.monotonic()
+    def __init__(self, tick: Tick | None = None, *, wants_exceptions: bool = True) -> None:
         self._tick = tick
-        self._reader = PacketReader(RESPONSE_MAGIC, RESULT_MAX_BYTES)
-        self._messages: deque[Message] = deque()
+        self._pool = Pool(wants_exceptions=wants_exceptions)
+
+    def close(self) -> None:
+        """Close the connections that no call uses."""
+        self._pool.close()
+
+    def run(self, addresses: Sequence[Address], deadline: float, operation: Generator[Any, Any, T]) -> T:
+        """Carry out an operation on the first server that answers; *deadline*: monotonic seconds."""
+        return self.start(addresses, deadline, operation).run()
+
+    def start(
+        self,
+        addresses: Sequence[Address],
+        deadline: float,
+        operation: Generator[Any, Any, T],
+        patience: float | None = None,
+    ) -> Running[T]:
+        """Prepare to carry out an operation step by step. patience: seconds that a server may be silent."""
+        return Running(Call(self._pool, addresses, deadline, operation, patience), self._tick)
+
+
+class Running(Generic[T]):
+    """A call under way. It must be advanced to its end, or closed."""
+
+    answer: T
+
+    def __init__(self, call: Call[T], tick: Tick | None) -> None:
+        self.call = call
+        self.is_ended = False
+        self._tick = tick
+        self._steps = call.steps()
+        self._step: Any = None
+
+    def open(self) -> None:
+        """Connect before the first step. Raises ServerError."""
+        opening = self.call.open()
+        try:
+            step = next(opening)
+            while True:
+                step = self._take(opening, step, math.inf)
+        except StopIteration:
+            pass
+
+    def run(self) -> T:
+        """Advance to the end and return the answer."""
+        while not self.is_ended:
+            self.advance()
+        return self.answer
+
+    def advance(self, until: float = math.inf) -> Told | None:
+        """Return what is told next; None at the end, where *answer* has the answer, or when *until* (monotonic) has passed.
+
+        Raises what the operation raises.
+        """
+        steps = self._steps
+        try:
+            step = steps.send(None)
+            while True:
+                if isinstance(step, (Channel, Connect, Pause)):
+                    step = self._take(steps, step, until)
+                    if step is None:
+                        return None
+                else:
+                    return cast("Told", step)
+        except StopIteration as end:
+            self.is_ended = True
+            self.answer = end.value
+            return None
+        except BaseException:
+            self.close()
+            raise
+
+    def told(self) -> Iterator[Told]:
+        """Return an iterator over all that is told; it closes the call if it is not read to its end."""
+        try:
+            while not self.is_ended:
+                told = self.advance()
+                if told is not None:
+                    yield told
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """End the call where it is; its connection is closed. Nothing happens if it has ended."""
+        self.is_ended = True
+        self._steps.close()
+        self.call.close()
+
+    def _take(self, steps: Generator[Any, Any, Any], step: Any, until: float) -> Any:
+        """Do what a step asks for and return the next; None when *until* came first."""
+        try:
+            if isinstance(step, Link):
+                if not step.receive(until):
+                    return None
+                answer = None
+            elif isinstance(step, Connect):
+                answer = Link(step.address, step.deadline, self._tick)
+            else:
+                answer = None
+                _sleep(step.seconds, self._tick)
+        except ServerError as error:
+            return steps.throw(error)
+        return steps.send(answer)
+
+
+class Link(Channel):
+    """One connection, opened at once."""
+
+    def __init__(self, address: Address, deadline: float, tick: Tick | None) -> None:
+        super().__init__(address, deadline)
+        self._tick = tick
         self._unsent = memoryview(b"")
         self._socket = self._connect()
 
     def close(self) -> None:
-        """Close the connection; more than once is fine."""
+        """Be Channel.close."""
         self._socket.close()
 
-    def run(self, operation: Generator[bytes, Message, T]) -> T:
-        """Carry out an operation and return its answer."""
-        steps = self.steps(cast("Generator[Any, Message, T]", operation))
-        while True:
-            try:
-                next(steps)
-            except StopIteration as end:
-                return cast("T", end.value)
+    def is_quiet(self) -> bool:
+        """Be Channel.is_quiet."""
+        return self._socket.fileno() >= 0 and not self.messages and not self._wait(select.POLLIN, 0.0)
 
-    def steps(self, operation: Generator[Any, Any, T]) -> Generator[Any, None, T]:
-        """Carry out an operation, yielding what it yields besides bytes; return its answer.
-
-        Closes the link unless the operation came to its end, so that nobody takes its answers for those to another.
-        """
-        finished = False
+    def flush(self) -> None:
+        """Send what the kernel takes at once; ``receive`` sends the rest, so that two full buffers never face each other."""
+        if self._output:
+            self._unsent = memoryview(b"".join((self._unsent, *self._output)))
+            self._output.clear()
+            self.flushed_at = time.monotonic()
         try:
-            try:
-                step = next(operation)
-                while True:
-                    if isinstance(step, bytes):
-                        self._send(step)
-                        step = operation.send(self._receive())
-                    else:
-                        yield step
-                        step = operation.send(None)
-            except StopIteration as end:
-                finished = True
-                return cast("T", end.value)
-            except (JobFailed, ServerRefused):
-                finished = True
-                raise
-        finally:
-            self.used_at = time.monotonic()
-            if not finished:
-                self.close()
+            while self._unsent:
+                self._unsent = self._unsent[self._socket.send(self._unsent) :]
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            raise self.lost(error) from error
 
-    def is_usable(self) -> bool:
-        """Tell whether the server is still there; asks it if the link was not used for FRESH_SECONDS."""
-        if self._socket.fileno() < 0 or self._messages or self._wait(select.POLLIN, 0.0):
-            # Closed, or something came that nobody asked for: mostly the end of the connection.
-            self.close()
-            return False
-        if time.monotonic() - self.used_at > FRESH_SECONDS:
-            try:
-                self.run(echo())
-            except ServerError:
+    def receive(self, until: float) -> bool:
+        """Send what is written and return when there are messages; false when *until* (monotonic seconds) came first.
+
+        Raises ServerTimeout at the deadline, ServerError when the connection has ended.
+        """
+        self.flush()
+        while not self.messages:
+            events = self._wait_until(select.POLLIN | (select.POLLOUT if self._unsent else 0), until)
+            if not events:
                 return False
+            if events & select.POLLOUT:
+                self.flush()
+            if events & ~select.POLLOUT:
+                self.messages.extend(self._reader.feed(self._read()))
         return True
 
     def _connect(self) -> socket.socket:
@@ -137,7 +193,7 @@ class Link:
         try:
             found = socket.getaddrinfo(self.address.host, self.address.port, type=socket.SOCK_STREAM)
         except OSError as caught:
-            raise self._error(ServerUnreachable, f"cannot be found: {caught.strerror or caught}") from caught
+            raise self.error(ServerUnreachable, f"cannot be found: {caught.strerror or caught}") from caught
         for family, kind, protocol, _, place in found:
             self._socket = socket.socket(family, kind, protocol)
             try:
@@ -145,10 +201,11 @@ class Link:
                 try:
                     self._socket.connect(place)
                 except BlockingIOError:
-                    self._wait_until(select.POLLOUT)
+                    self._wait_until(select.POLLOUT, math.inf)
                 if number := self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
                     raise OSError(number, os.strerror(number))
                 self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                keep_alive(self._socket)
                 return self._socket
             except OSError as caught:
                 self._socket.close()
@@ -156,30 +213,7 @@ class Link:
             except BaseException:
                 self._socket.close()
                 raise
-        raise self._error(ServerUnreachable, f"cannot be reached: {(error and error.strerror) or error}") from error
-
-    def _send(self, data: bytes) -> None:
-        """Send what the kernel takes at once; ``_receive`` sends the rest, so that two full buffers never face each other."""
-        self._unsent = memoryview(bytes(self._unsent) + data)
-        self._flush()
-
-    def _flush(self) -> None:
-        try:
-            while self._unsent:
-                self._unsent = self._unsent[self._socket.send(self._unsent) :]
-        except BlockingIOError:
-            pass
-        except OSError as error:
-            raise self._error(ServerError, f"the connection was lost: {error.strerror or error}") from error
-
-    def _receive(self) -> Message:
-        while not self._messages:
-            events = self._wait_until(select.POLLIN | (select.POLLOUT if self._unsent else 0))
-            if events & select.POLLOUT:
-                self._flush()
-            if events & ~select.POLLOUT:
-                self._messages.extend(self._reader.feed(self._read()))
-        return self._messages.popleft()
+        raise self.error(ServerUnreachable, f"cannot be reached: {(error and error.strerror) or error}") from error
 
     def _read(self) -> bytes:
         try:
@@ -187,85 +221,34 @@ class Link:
         except BlockingIOError:
             return b""
         except OSError as error:
-            raise self._error(ServerError, f"the connection was lost: {error.strerror or error}") from error
+            raise self.lost(error) from error
         if not data:
-            raise self._error(ServerError, "closed the connection")
+            raise self.lost(None)
         return data
 
-    def _wait_until(self, events: int) -> int:
+    def _wait_until(self, events: int, until: float) -> int:
         while True:
-            left = self.deadline - time.monotonic()
-            if found := self._wait(events, min(TICK_SECONDS, max(left, 0.0))):
+            left = min(self.deadline, until) - time.monotonic()
+            if found := self._wait(events, max(left, 0.0) if self._tick is None else min(TICK_SECONDS, max(left, 0.0))):
                 return found
             if left <= 0:
-                raise self._error(ServerTimeout, "did not answer in time")
-            self._tick()
+                if until < self.deadline:
+                    return 0
+                raise self.error(ServerTimeout, "did not answer in time")
+            if self._tick is not None:
+                self._tick()
 
     def _wait(self, events: int, seconds: float) -> int:
         # Not select(): a backend with many files open has descriptors that it cannot take.
         poll = select.poll()
         poll.register(self._socket, events)
-        found = poll.poll(seconds * 1000)
+        found = poll.poll(math.ceil(min(seconds, _LONGEST_WAIT_SECONDS) * 1000))
         return found[0][1] if found else 0
 
-    def _error(self, kind: type[ServerError], text: str) -> ServerError:
-        return kind(f"server {self.address} {text}")
 
-
-class Links:
-    """The links of one process, an idle one a server at most."""
-
-    def __init__(self, tick: Callable[[], None]) -> None:
-        self._tick = tick
-        self._idle: dict[Address, Link] = {}
-        self._failed_at: dict[Address, float] = {}
-
-    def open(self, addresses: Sequence[Address], deadline: float) -> Link:
-        """Return a link to the first server that answers, kept or new. Give it back with ``keep``.
-
-        Raises ServerUnreachable, naming why for each server, or ServerTimeout when the deadline passes first.
-        """
-        errors: list[ServerError] = []
-        for address in self._in_order(addresses):
-            try:
-                link = self._open_one(address, deadline)
-            except ServerError as error:
-                self._failed_at[address] = time.monotonic()
-                errors.append(error)
-                if time.monotonic() >= deadline:
-                    break
-            else:
-                self._failed_at.pop(address, None)
-                link.deadline = deadline
-                return link
-        raise ServerUnreachable("; ".join(map(str, errors)))
-
-    def keep(self, link: Link) -> None:
-        """Take back a link whose operations have come to their end."""
-        self._idle[link.address] = link
-
-    def run(self, addresses: Sequence[Address], deadline: float, operation: Generator[bytes, Message, T]) -> T:
-        """Carry out an operation on the first server that answers."""
-        link = self.open(addresses, deadline)
-        try:
-            answer = link.run(operation)
-        except (JobFailed, ServerRefused):
-            self.keep(link)
-            raise
-        self.keep(link)
-        return answer
-
-    def _open_one(self, address: Address, deadline: float) -> Link:
-        soon = min(deadline, time.monotonic() + CONNECT_SECONDS)
-        link = self._idle.pop(address, None)
-        if link is not None:
-            link.deadline = soon
-            if link.is_usable():
-                return link
-        link = Link(address, min(deadline, time.monotonic() + CONNECT_SECONDS), self._tick)
-        link.run(want_exceptions())
-        return link
-
-    def _in_order(self, addresses: Sequence[Address]) -> list[Address]:
-        since = time.monotonic() - BACK_OFF_SECONDS
-        return sorted(dict.fromkeys(addresses), key=lambda address: self._failed_at.get(address, since) > since)
+def _sleep(seconds: float, tick: Tick | None) -> None:
+    ends_at = time.monotonic() + seconds
+    while (left := ends_at - time.monotonic()) > 0:
+        time.sleep(left if tick is None else min(TICK_SECONDS, left))
+        if tick is not None:
+            tick()

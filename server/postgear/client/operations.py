@@ -1,21 +1,29 @@
 """What a client asks of a server, as generators that do no I/O: which packets answer which, and what they mean.
 
 An operation yields bytes to send (perhaps none) and is then sent the next message of the same connection, as
-``PacketReader.feed`` returns it; its return value is the answer. ``do_many`` also yields ``JobEnded``, after which it
-wants None. Drivers: ``links.Link.run``, a test with plain values.
+``PacketReader.feed`` returns it; None instead says that nothing has come and that there may be more to send. A ServerError
+thrown in instead of a message says that the connection is lost, that there is none, or (ServerTimeout) that time is up.
+Its return value is the answer. ``jobs.do_many`` and ``submit_many`` yield more than bytes, and then want None
+if nothing else is said:
 
-Not here: sockets, time, several servers. After any exception but JobFailed, ServerRefused and StopIteration the connection
-may be in the middle of an exchange and is of no more use. Standard library only, relative imports: it is embedded into
-the extension's script.
+- ``CLOSE``: the connection is of no more use; the next bytes go over another one.
+- ``WHERE``: the answer is the server that is connected, or was last, as text.
+- ``Pause``: wait before what comes next.
+- anything else is for the caller.
+
+Who carries them out: ``calls.Call``, a test with plain values. Not here: sockets, time, several servers, and jobs that are
+waited for (``jobs``). After any exception but JobFailed, ServerRefused and StopIteration the connection may be in the middle
+of an exchange and is of no more use. Standard library only, relative imports: it is embedded into the extension's script.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Generator, Iterable, Sequence
+from itertools import islice
+from typing import Any, Final, NamedTuple
 
-from ..errors import JobFailed, ServerError, ServerRefused
+from ..errors import NotAllSubmitted, ServerError, ServerRefused, ServerTimeout, ServerUnreachable, UnknownJob
 from ..wire.connection import TEXT, Message
 from ..wire.packet import PacketType, encode_request
 
@@ -23,164 +31,226 @@ HIGH: Final = 0
 NORMAL: Final = 1
 LOW: Final = 2
 
-_FOREGROUND: Final = (PacketType.SUBMIT_JOB_HIGH, PacketType.SUBMIT_JOB, PacketType.SUBMIT_JOB_LOW)
+CLOSE: Final = object()
+WHERE: Final = object()
+CHUNK_JOBS: Final = 5_000
+CHUNK_BYTES: Final = 1 << 20
+"""What ``submit_many`` sends at a time, whichever is less; the next chunk goes when half of it is acknowledged."""
+
 _BACKGROUND: Final = (PacketType.SUBMIT_JOB_HIGH_BG, PacketType.SUBMIT_JOB_BG, PacketType.SUBMIT_JOB_LOW_BG)
-RESULT_MAX_BYTES: Final = 1 << 30
-"""More than PostgreSQL takes in one value."""
+_NUMBER_MAX_DIGITS: Final = 20
+_LIST_COMMANDS: Final = (b"status", b"prioritystatus", b"workers", b"show")
+"""The admin commands that answer with lines up to a lone ``.``."""
 
 
 class Submission(NamedTuple):
-    """A job to submit. unique: empty for none, ``-`` for the workload itself. priority: HIGH, NORMAL or LOW."""
+    """A job to submit. unique: empty for none, ``-`` for the workload itself. priority: HIGH, NORMAL or LOW.
+
+    run_at: Unix time, None for at once; a background job of normal priority. reducer: the function that reduces, of normal
+    priority. retries: how often a job that is waited for is submitted again, when it failed or its server went away.
+    """
 
     function: bytes
     workload: bytes
     unique: bytes = b""
     priority: int = NORMAL
+    run_at: int | None = None
+    reducer: bytes | None = None
+    retries: int = 0
 
 
 class Status(NamedTuple):
-    """What STATUS_RES says about a job; all zero for one the server does not know."""
+    """What a server says about a job; all zero for one it does not know. clients: how many wait, None where it was not asked."""
 
     known: bool
     running: bool
     numerator: int
     denominator: int
+    clients: int | None = None
 
 
-class JobEnded(NamedTuple):
-    """The end of the job at *position* of those given to ``do_many``: a result, or else an exception."""
+class Pause(NamedTuple):
+    """A step that is nothing but time."""
 
-    position: int
-    result: bytes | None
-    error: JobFailed | ServerError | None
+    seconds: float
 
 
-def echo() -> Generator[bytes, Message, None]:
+def echo(data: bytes = b"postgear") -> Generator[bytes, Message, bytes]:
     """Ask for a sign of life."""
-    _, arguments = yield from _ask(PacketType.ECHO_REQ, (b"postgear",), PacketType.ECHO_RES)
-    if list(arguments) != [b"postgear"]:
+    arguments = yield from _ask(encode_request(PacketType.ECHO_REQ, data), PacketType.ECHO_RES)
+    if list(arguments) != [data]:
         raise ServerError("the server's echo is another text")
+    return data
 
 
 def want_exceptions() -> Generator[bytes, Message, None]:
     """Ask to be told what workers say about failed jobs; without it there is only WORK_FAIL."""
-    yield from _ask(PacketType.OPTION_REQ, (b"exceptions",), PacketType.OPTION_RES)
+    yield from _ask(encode_request(PacketType.OPTION_REQ, b"exceptions"), PacketType.OPTION_RES)
 
 
-def submit(job: Submission, epoch: int | None = None) -> Generator[bytes, Message, bytes]:
-    """Submit a background job and return its handle; with *epoch* (Unix time) not before then, and of normal priority."""
-    if epoch is None:
-        packet_type = _BACKGROUND[job.priority]
-        words: Sequence[bytes] = (job.function, job.unique, job.workload)
-    else:
-        packet_type = PacketType.SUBMIT_JOB_EPOCH
-        words = (job.function, job.unique, b"%d" % epoch, job.workload)
-    _, arguments = yield from _ask(packet_type, words, PacketType.JOB_CREATED)
-    return arguments[0]
+def submit(job: Submission) -> Generator[bytes, Message, bytes]:
+    """Submit a background job and return its handle."""
+    try:
+        return (yield from _ask(_background(job), PacketType.JOB_CREATED))[0]
+    except ServerError as error:
+        error.fill(function=shown(job.function))
+        raise
+
+
+def submit_many(jobs: Iterable[Submission]) -> Generator[Any, Any, list[str]]:
+    """Submit background jobs without waiting for each, and return their handles in the same order.
+
+    What was sent to a server that went away is not sent again; the others go to another server. Raises NotAllSubmitted
+    if any is not known to be queued.
+    """
+    coming = iter(jobs)
+    handles: list[str | None] = []
+    errors: dict[int, ServerError] = {}
+    unacknowledged: deque[tuple[int, bytes]] = deque()
+    low = 0
+    while True:
+        output = []
+        if len(unacknowledged) <= low:
+            size = 0
+            for job in islice(coming, CHUNK_JOBS):
+                output.append(_background(job))
+                unacknowledged.append((len(handles), job.function))
+                handles.append(None)
+                size += len(output[-1])
+                if size >= CHUNK_BYTES:
+                    break
+            low = len(output) // 2
+        if not unacknowledged:
+            break
+        error: ServerError
+        try:
+            message = yield b"".join(output)
+            if message is None:
+                continue
+            kind, arguments = message
+            if kind == PacketType.JOB_CREATED:
+                handles[unacknowledged.popleft()[0]] = arguments[0].decode("utf-8", "backslashreplace")
+                continue
+            if kind != PacketType.ERROR:
+                raise unexpected(kind, arguments)
+        except ServerError as caught:
+            if not isinstance(caught, ServerUnreachable):
+                caught.fill((yield WHERE))
+            for position, function in unacknowledged:
+                errors[position] = error_for(caught, shown(function))
+            unacknowledged.clear()
+            if isinstance(caught, (ServerTimeout, ServerUnreachable)):
+                for job in coming:
+                    errors[len(handles)] = error_for(caught, shown(job.function))
+                    handles.append(None)
+                break
+            yield CLOSE
+        else:
+            position, function = unacknowledged.popleft()
+            error = errors[position] = refusal(arguments)
+            error.fill((yield WHERE), shown(function))
+    if errors:
+        raise NotAllSubmitted(handles, errors)
+    return handles  # type: ignore[return-value]
 
 
 def get_status(handle: bytes) -> Generator[bytes, Message, Status]:
     """Ask for the state of a job."""
-    _, arguments = yield from _ask(PacketType.GET_STATUS, (handle,), PacketType.STATUS_RES)
-    known, running, numerator, denominator = (int(word or b"0") for word in arguments[1:5])
+    arguments = yield from _ask(encode_request(PacketType.GET_STATUS, handle), PacketType.STATUS_RES)
+    known, running, numerator, denominator = map(_number, arguments[1:5])
     return Status(bool(known), bool(running), numerator, denominator)
+
+
+def get_status_of_unique(unique: bytes) -> Generator[bytes, Message, Status]:
+    """Ask for the state of the job with this unique, of whatever function."""
+    arguments = yield from _ask(encode_request(PacketType.GET_STATUS_UNIQUE, unique), PacketType.STATUS_RES_UNIQUE)
+    known, running, numerator, denominator, clients = map(_number, arguments[1:6])
+    return Status(bool(known), bool(running), numerator, denominator, clients)
 
 
 def admin_line(line: bytes) -> Generator[bytes, Message, bytes]:
     """Send an admin command that is answered with one line and return that line, also if it begins with ERR."""
     kind, arguments = yield line + b"\r\n"
     if kind != TEXT:
-        raise _unexpected(kind, arguments)
+        raise unexpected(kind, arguments)
     return arguments[0]
 
 
-def do(job: Submission, warn: Callable[[bytes], None]) -> Generator[bytes, Message, bytes]:
-    """Run a job and return its result: the data of WORK_DATA and WORK_COMPLETE, one after the other.
+def admin_command(line: bytes) -> Generator[bytes, Message, list[str]]:
+    """Send any admin command and return the lines of its answer. Raises UnknownJob or ServerRefused for ERR.
 
-    warn: called with the text of each WORK_WARNING. Raises JobFailed, ServerRefused.
+    Bytes that are not UTF-8 are shown as ``\\xff``.
     """
-    many = do_many((job,), 1, warn)
-    step = next(many)
-    while True:
-        if isinstance(step, JobEnded):
-            if step.error is not None:
-                raise step.error
-            return step.result or b""
-        step = many.send((yield step))
+    first = (yield from admin_line(line)).decode("utf-8", "backslashreplace")
+    many = line.split(b" ")[0].lower() in _LIST_COMMANDS
+    if first.startswith("ERR") and not (many and "\t" in first):
+        if first.startswith("ERR UNKNOWN_JOB"):
+            handle = line.split(b" ")[-1].decode("utf-8", "backslashreplace")
+            raise UnknownJob(f"there is no job {handle}: it has ended, or never was")
+        said = first[3:].strip().replace("+", " ")
+        code, _, text = said.partition(" ")
+        # "ERR UNKNOWN_COMMAND Unknown+server+command", but also "ERR function not found".
+        raise ServerRefused(code, text) if code.isupper() else ServerRefused("ERR", said)
+    if not many:
+        return [first]
+    lines = []
+    text = first
+    while text != ".":
+        lines.append(text)
+        kind, arguments = yield b""
+        if kind != TEXT:
+            raise unexpected(kind, arguments)
+        text = arguments[0].decode("utf-8", "backslashreplace")
+    return lines
 
 
-def do_many(
-    jobs: Iterable[Submission], in_flight: int, warn: Callable[[bytes], None]
-) -> Generator[bytes | JobEnded, Message | None, None]:
-    """Run jobs, at most *in_flight* at a time, and yield a ``JobEnded`` for each, in the order in which they end."""
-    waiting = enumerate(jobs)
-    unacknowledged: deque[int] = deque()  # JOB_CREATED and ERROR come in the order of the submits
-    running: dict[bytes, list[int]] = {}  # jobs of one unique have one handle
-    data: dict[bytes, bytearray] = {}
-    free = in_flight
-    while True:
-        output = []
-        while free:
-            index, job = next(waiting, (-1, None))
-            if job is None:
-                break
-            output.append(encode_request(_FOREGROUND[job.priority], job.function, job.unique, job.workload))
-            unacknowledged.append(index)
-            free -= 1
-        if free == in_flight:
-            return
-        message = yield b"".join(output)
-        assert message is not None
-        kind, arguments = message
-        ended: list[int] = []
-        result: bytes | None = None
-        error: JobFailed | ServerRefused | None = None
-        if kind == PacketType.JOB_CREATED and unacknowledged:
-            running.setdefault(arguments[0], []).append(unacknowledged.popleft())
-            continue
-        if kind == PacketType.ERROR and unacknowledged:
-            ended = [unacknowledged.popleft()]
-            error = _refusal(arguments)
-        elif kind in (PacketType.WORK_DATA, PacketType.WORK_COMPLETE):
-            received = data.setdefault(arguments[0], bytearray())
-            received += arguments[1]
-            if len(received) > RESULT_MAX_BYTES:
-                raise ServerError(f"the result of a job has more than {RESULT_MAX_BYTES} bytes")
-            if kind == PacketType.WORK_DATA:
-                continue
-            # A job joined twice is told of twice; the second time nobody is left here.
-            ended = running.pop(arguments[0], [])
-            result = bytes(data.pop(arguments[0]))
-        elif kind in (PacketType.WORK_FAIL, PacketType.WORK_EXCEPTION):
-            ended = running.pop(arguments[0].rstrip(b"\0"), [])
-            data.pop(arguments[0].rstrip(b"\0"), None)
-            error = JobFailed(arguments[0].rstrip(b"\0"), arguments[1] if kind == PacketType.WORK_EXCEPTION else b"")
-        elif kind == PacketType.WORK_WARNING:
-            warn(arguments[1])
-        elif kind != PacketType.WORK_STATUS:
-            raise _unexpected(kind, arguments)
-        for index in ended:
-            free += 1
-            yield JobEnded(index, result, error)
-
-
-def _ask(packet_type: int, words: Sequence[bytes], answer: int) -> Generator[bytes, Message, Message]:
-    """Send a packet and return its answer, which must be of type *answer*. Raises ServerRefused for ERROR."""
-    kind, arguments = yield encode_request(packet_type, *words)
-    if kind == PacketType.ERROR:
-        raise _refusal(arguments)
-    if kind != answer:
-        raise _unexpected(kind, arguments)
-    return kind, arguments
-
-
-def _refusal(arguments: Sequence[bytes]) -> ServerRefused:
+def refusal(arguments: Sequence[bytes]) -> ServerRefused:
+    """Return the error that an ERROR packet is."""
     code, text = (word.decode("utf-8", "backslashreplace") for word in arguments)
     return ServerRefused(code, text)
 
 
-def _unexpected(kind: int, arguments: Sequence[bytes]) -> ServerError:
+def unexpected(kind: int, arguments: Sequence[bytes]) -> ServerError:
+    """Return the error for a message that answers nothing."""
     if kind < 0:
         said = b" ".join(arguments).decode("utf-8", "backslashreplace")
         return ServerError(f"the server sent what is no Gearman packet: {said[:200]}")
     return ServerError(f"the server sent a packet of type {kind} that answers nothing")
+
+
+def error_for(error: ServerError, function: str, handle: str = "") -> ServerError:
+    """Return a copy of an error of a connection, for one of the jobs that it concerns."""
+    copy = type(error)(*error.args)
+    copy.__cause__ = error.__cause__
+    copy.fill(error.server, function, handle)
+    return copy
+
+
+def shown(name: bytes) -> str:
+    """Return a name as messages show it."""
+    return name.decode("utf-8", "backslashreplace")
+
+
+def _background(job: Submission) -> bytes:
+    if job.reducer is not None:
+        # The fourth is libgearman's aggregator flag, which servers read and drop.
+        return encode_request(PacketType.SUBMIT_REDUCE_JOB_BACKGROUND, job.function, job.unique, job.reducer, b"0", job.workload)
+    if job.run_at is not None:
+        return encode_request(PacketType.SUBMIT_JOB_EPOCH, job.function, job.unique, b"%d" % job.run_at, job.workload)
+    return encode_request(_BACKGROUND[job.priority], job.function, job.unique, job.workload)
+
+
+def _ask(packet: bytes, answer: int) -> Generator[bytes, Message, Sequence[bytes]]:
+    """Send a packet and return the arguments of its answer, which must be of type *answer*. Raises ServerRefused for ERROR."""
+    kind, arguments = yield packet
+    if kind == PacketType.ERROR:
+        raise refusal(arguments)
+    if kind != answer:
+        raise unexpected(kind, arguments)
+    return arguments
+
+
+def _number(word: bytes) -> int:
+    if word and not (word.isdigit() and len(word) <= _NUMBER_MAX_DIGITS):
+        raise ServerError(f"the server sent what is no number: {shown(word)[:40]}")
+    return int(word or b"0")

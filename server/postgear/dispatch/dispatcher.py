@@ -23,13 +23,13 @@ from postgear.dispatch.messages import RequestKind, Settings
 from postgear.dispatch.peer import Peer
 from postgear.dispatch.state import Handler
 from postgear.dispatch.workers import leading_integer
+from postgear.job_holder import TICK_SECONDS
 from postgear.wire import connection as wire
 from postgear.wire.packet import PacketType, encode_response
 
 UNKNOWN_OPTION: Final = encode_response(PacketType.ERROR, b"UNKNOWN_OPTION", b"Server does not recognize given option")
 TIMEOUT_MIN_SECONDS: Final = 1.0  # gearmand raises shorter ones
 CLIENT_ID_MAX_BYTES: Final = 127
-TICK_SECONDS: Final = 0.1
 REVIEW_TICKS: Final = 20
 """Every so many ticks (2 s) claimed jobs that no worker asked for go back."""
 _ERROR_TEXTS: Final = {
@@ -48,6 +48,7 @@ class Dispatcher(Clients):
     dirty: peers with something in ``out``, to be drained and cleared by the shell; late: those where it may wait a moment.
     submits: batches to be stored, oldest first; the last is still open.
     finishes, releases (given out), unused (never given out): ids for the store.
+    postponed: none, for a server does not put off what a worker had. claim_limit: none, for the lanes say all.
     requests: what connections wait for. unresolved: functions whose id is not known. progress: newest report by id.
     attempts: how often jobs were given out by now, by id, where that happened again from memory.
     claim_wanted: something changed that makes a claim worth while.

@@ -51,11 +51,13 @@ class State:
         self.finishing: dict[tuple[Function, bytes], int] = {}  # keys of jobs in finishes or being deleted
         self.releases: list[int] = []
         self.unused: list[int] = []
+        self.postponed: dict[int, float] = {}
         self.requests: list[Request] = []
         self.unresolved: list[Function] = []
         self.attempts: dict[int, int] = {}
         self.progress: dict[int, tuple[int, int]] = {}
         self.claim_wanted = False
+        self.claim_limit: int | None = None
         self.waiting: dict[Peer, PacketType] = {}  # workers whose grab waits for a claim
         self.store_is_up = False
         self.draining = False  # no job is given out any more

@@ -125,6 +125,11 @@ class Workers(Holding):
             return any(True in function.backlog for function in functions)
         return any(function.backlog[priority] for function in functions)
 
+    @property
+    def has_workers(self) -> bool:
+        """Whether any worker can do anything."""
+        return any(function.workers for function in self.active)
+
     def serve_waiting(self) -> None:
         """Answer the grabs that wait for the database, where it brought a job or is known to have none."""
         for peer, packet_type in list(self.waiting.items()):

@@ -13,7 +13,7 @@ from typing import Final
 _HEADER: Final = Struct(">iiIii")  # dimensions, has nulls, element type, length, lower bound
 _NULL: Final = b"\xff\xff\xff\xff"
 _LENGTHS: Final = [pack(">i", length) for length in range(1024)]
-BOOL_OID, BYTEA_OID, INT8_OID, INT2_OID, INT4_OID = 16, 17, 20, 21, 23
+BOOL_OID, BYTEA_OID, INT8_OID, INT2_OID, INT4_OID, FLOAT8_OID = 16, 17, 20, 21, 23, 701
 
 
 def bytea_array(values: Sequence[bytes], *, empty_is_null: bool = False) -> bytes:
@@ -49,8 +49,8 @@ def sparse_int8_array(values: dict[int, int], length: int) -> bytes:
     return b"".join(parts)
 
 
-def _interleave(code: str, size: int, oid: int, values: Sequence[int]) -> bytes:
-    pairs = [size] * (2 * len(values))
+def _interleave(code: str, size: int, oid: int, values: Sequence[float]) -> bytes:
+    pairs: list[float] = [size] * (2 * len(values))
     pairs[1::2] = values
     return _HEADER.pack(1, 0, oid, len(values), 1) + pack(">" + ("i" + code) * len(values), *pairs)
 
@@ -68,6 +68,11 @@ def int4_array(values: Sequence[int]) -> bytes:
 def int2_array(values: Sequence[int]) -> bytes:
     """Write smallint[]."""
     return _interleave("h", 2, INT2_OID, values)
+
+
+def float8_array(values: Sequence[float]) -> bytes:
+    """Write float8[]."""
+    return _interleave("d", 8, FLOAT8_OID, values)
 
 
 def bool_array(values: Sequence[bool]) -> bytes:

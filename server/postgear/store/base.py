@@ -24,8 +24,8 @@ class Store(Protocol):
     async def submit_jobs(self, batch: SubmitBatch) -> Sequence[int]:
         """Add a batch in one commit: an id for each job, negated if it coalesced, 0 if its queue is full."""
 
-    async def claim_jobs(self, lanes: Sequence[Lane], max_bytes: int) -> list[ClaimedJob]:
-        """Claim queued jobs for this server's lease."""
+    async def claim_jobs(self, lanes: Sequence[Lane], max_bytes: int, max_jobs: int | None = None) -> list[ClaimedJob]:
+        """Claim queued jobs for this lease: by priority, within one as the lanes stand; at most *max_jobs* altogether."""
 
     async def claim_unique(self, function_id: int, key: bytes) -> JoinedJob | None:
         """Find the job with this key; claim it if it is queued."""
@@ -38,6 +38,9 @@ class Store(Protocol):
 
     async def release_jobs(self, ids: Sequence[int], *, given_out: bool) -> None:
         """Put claimed jobs back."""
+
+    async def postpone_jobs(self, seconds: dict[int, float]) -> None:
+        """Put jobs back that somebody had, to be run again not before so many seconds from now, by id; below 0: at once."""
 
     async def release_others(self, held: Sequence[int]) -> list[int]:
         """Release what carries this lease but is not in *held*; returns those of *held* that are lost."""
@@ -71,6 +74,14 @@ class Store(Protocol):
 
     async def register_server(self, name: str, address: str, pid: int, version: str, lease_seconds: float) -> None:
         """Start a lease; sets ``lease`` and ``queue_name``."""
+
+    async def register_worker(
+        self, name: str, host: str, pid: int, version: str, lease_seconds: float, functions: Sequence[bytes]
+    ) -> None:
+        """Start a lease of a worker that claims for itself; sets ``lease`` and ``queue_name``."""
+
+    async def set_functions(self, functions: Sequence[bytes]) -> None:
+        """Show what this lease's worker can do; nothing else depends on it."""
 
     async def renew_lease(self, *, sleeping: bool) -> bool:
         """Renew the lease; False: it was reaped."""

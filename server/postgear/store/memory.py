@@ -198,7 +198,7 @@ class MemoryStore:
             queue.wake_servers()
         return ids
 
-    async def claim_jobs(self, lanes: Sequence[Lane], max_bytes: int) -> list[ClaimedJob]:
+    async def claim_jobs(self, lanes: Sequence[Lane], max_bytes: int, max_jobs: int | None = None) -> list[ClaimedJob]:
         """See ``base.Store``."""
         queue = self._open()
         if self.lease not in queue.servers:
@@ -210,7 +210,7 @@ class MemoryStore:
             candidates += fitting[: lane.wanted]
         claimed: list[MemoryJob] = []
         size_bytes = 0
-        for job in candidates:
+        for job in candidates[:max_jobs]:
             if size_bytes >= max_bytes:
                 break
             size_bytes += len(job.workload)
@@ -248,6 +248,17 @@ class MemoryStore:
         for job in held:
             job.release()
             job.attempt = max(job.attempt - (not given_out), 0)
+        if held:
+            queue.wake_servers()
+
+    async def postpone_jobs(self, seconds: dict[int, float]) -> None:
+        """See ``base.Store``."""
+        queue = self._open()
+        held = self._held(list(seconds))
+        for job in held:
+            job.release()
+            if seconds[job.id] > 0:
+                job.run_at = queue.now + seconds[job.id]
         if held:
             queue.wake_servers()
 
@@ -349,6 +360,16 @@ class MemoryStore:
         self.lease = queue.last_lease
         self.queue_name = queue.name
         queue.servers[self.lease] = MemoryServer(lease_seconds, queue.now)
+
+    async def register_worker(
+        self, name: str, host: str, pid: int, version: str, lease_seconds: float, functions: Sequence[bytes]
+    ) -> None:
+        """See ``base.Store``."""
+        await self.register_server(name, "", pid, version, lease_seconds)
+
+    async def set_functions(self, functions: Sequence[bytes]) -> None:
+        """See ``base.Store``. Nothing here shows them."""
+        self._open()
 
     async def renew_lease(self, *, sleeping: bool) -> bool:
         """See ``base.Store``."""

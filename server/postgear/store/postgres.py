@@ -1,7 +1,8 @@
 """The store in PostgreSQL: calls of the functions in sql/functions, over a few connections.
 
 Four connections, so that none waits for another's commit: submits, finishes (and releases), claims, and the lease's own, which
-must be direct to the server (it keeps the advisory lock and LISTENs); questions of people go over a fifth.
+must be direct to the server (it keeps the advisory lock and LISTENs); questions of people go over a fifth. Who submits nothing
+does without the first.
 """
 
 from __future__ import annotations
@@ -23,17 +24,21 @@ from .session import Outcome, Session
 SUBMIT: Final = {
     b"submit_jobs": b"select postgear.submit_jobs($1::bigint, $2::integer[], $3::smallint[], $4::bytea[], $5::bytea[],"
     b" $6::bigint[], $7::bytea[], $8::boolean[])",
+}
+RESOLVE: Final = {
     b"ensure_functions": b"select * from postgear.ensure_functions($1::bytea[])",
 }
 FINISH: Final = {
     b"finish_jobs": b"select postgear.finish_jobs($1::bigint, $2::bigint[])",
     b"release_jobs": b"select postgear.release_jobs($1::bigint, $2::bigint[], $3::boolean)",
     b"release_others": b"select postgear.release_others($1::bigint, $2::bigint[])",
+    b"postpone_jobs": b"select postgear.postpone_jobs($1::bigint, $2::bigint[], $3::float8[])",
     b"record_attempts": b"select postgear.record_attempts($1::bigint, $2::bigint[], $3::smallint[])",
     b"record_progress": b"select postgear.record_progress($1::bigint, $2::bigint[], $3::bigint[], $4::bigint[])",
 }
 CLAIM: Final = {
-    b"claim_jobs": b"select * from postgear.claim_jobs($1::bigint, $2::integer[], $3::smallint[], $4::integer[], $5::bigint)",
+    b"claim_jobs": b"select * from postgear.claim_jobs($1::bigint, $2::integer[], $3::smallint[], $4::integer[], $5::bigint,"
+    b" $6::integer)",
     b"claim_unique": b"select * from postgear.claim_unique($1::bigint, $2::integer, $3::bytea)",
     b"promote_jobs": b"select postgear.promote_jobs()",
 }
@@ -44,13 +49,17 @@ ASK: Final = {
     b"count_jobs": b"select * from postgear.count_jobs($1::bigint)",
     b"list_jobs": b"select * from postgear.list_jobs($1::bigint, $2::integer)",
     b"set_limits": b"select postgear.set_limits($1::bytea, $2::integer, $3::integer, $4::integer)",
+    b"set_functions": b"select postgear.set_functions($1::bigint, $2::bytea[])",
     b"drop_function": b"select postgear.drop_function($1::bytea)",
     b"reap_leases": b"select lease, released from postgear.reap_leases()",
 }
 LEASE: Final = {
     b"register_server": b"select * from postgear.register_server($1::text, $2::text, $3::integer, $4::text, $5::float8)",
-    b"same_named": b"select server.address, server.pid::text from postgear.server where server.name = $1::text"
-    b" and server.lease <> $2::bigint and exists (select from pg_locks where locktype = 'advisory' and granted"
+    b"register_worker": b"select * from postgear.register_worker($1::text, $2::text, $3::integer, $4::text, $5::float8,"
+    b" $6::bytea[])",
+    b"same_named": b"select server.address, server.pid::text from postgear.server"
+    b" where server.name = $1::text and server.lease <> $2::bigint and server.kind = 'server'"
+    b" and exists (select from pg_locks where locktype = 'advisory' and granted"
     b" and classid = postgear.lease_lock_class()::oid and objid = (server.lease % 2147483647)::integer::oid and objsubid = 2)",
     b"renew_lease": b"select postgear.renew_lease($1::bigint, $2::boolean)",
     b"end_lease": b"select postgear.end_lease($1::bigint)",
@@ -62,10 +71,19 @@ OLD_SESSION_SECONDS: Final = 2
 
 
 class PostgresStore:
-    """See ``base.Store``. ``on_notify`` gets the payloads of channel ``postgear``; ``on_lost``: a connection broke, and why."""
+    """See ``base.Store``. ``on_notify`` gets the payloads of channel ``postgear``; ``on_lost``: a connection broke, and why.
+
+    submits: whether ``submit_jobs`` will be called.
+    """
 
     def __init__(
-        self, dsn: str, name: str, on_notify: Callable[[str], None] | None = None, on_lost: Callable[[str], None] | None = None
+        self,
+        dsn: str,
+        name: str,
+        on_notify: Callable[[str], None] | None = None,
+        on_lost: Callable[[str], None] | None = None,
+        *,
+        submits: bool = True,
     ) -> None:
         self.lease = 0
         self.queue_name = ""
@@ -74,13 +92,14 @@ class PostgresStore:
         def session(purpose: str, statements: dict[bytes, bytes]) -> Session:
             return Session(dsn, f"postgear {name} {purpose}", statements, lost)
 
-        self._submit = session("submit", SUBMIT)
         self._finish = session("finish", FINISH)
         self._claim = session("claim", CLAIM)
-        self._asking = session("ask", ASK)
+        # Functions are asked for over the connection of submits, for a submit of a new one waits for the answer.
+        self._asking = session("ask", ASK if submits else ASK | RESOLVE)
+        self._submit = session("submit", SUBMIT | RESOLVE) if submits else self._asking
         self._leasing = Session(dsn, f"postgear {name} lease", LEASE, lost, on_notify)
         self._old_pids: set[int] = set()  # of lost connections
-        self._sessions = (self._submit, self._finish, self._claim, self._asking, self._leasing)
+        self._sessions = dict.fromkeys((self._submit, self._finish, self._claim, self._asking, self._leasing))
 
     @property
     def is_open(self) -> bool:
@@ -164,7 +183,7 @@ class PostgresStore:
             ended,
         )
 
-    async def claim_jobs(self, lanes: Sequence[Lane], max_bytes: int) -> list[ClaimedJob]:
+    async def claim_jobs(self, lanes: Sequence[Lane], max_bytes: int, max_jobs: int | None = None) -> list[ClaimedJob]:
         """See ``base.Store``."""
         result = await self._claim.call(
             b"claim_jobs",
@@ -173,6 +192,7 @@ class PostgresStore:
             arrays.int2_array([lane.priority for lane in lanes]),
             arrays.int4_array([lane.wanted for lane in lanes]),
             pack(">q", max_bytes),
+            None if max_jobs is None else pack(">i", max_jobs),
         )
         value = result.get_value
         fixed = struct.Struct(">qihh").unpack
@@ -209,6 +229,15 @@ class PostgresStore:
     async def release_jobs(self, ids: Sequence[int], *, given_out: bool) -> None:
         """See ``base.Store``."""
         await self._finish.call(b"release_jobs", pack(">q", self.lease), arrays.int8_array(ids), pack(">?", given_out))
+
+    async def postpone_jobs(self, seconds: dict[int, float]) -> None:
+        """See ``base.Store``."""
+        await self._finish.call(
+            b"postpone_jobs",
+            pack(">q", self.lease),
+            arrays.int8_array(list(seconds)),
+            arrays.float8_array(list(seconds.values())),
+        )
 
     async def release_others(self, held: Sequence[int]) -> list[int]:
         """See ``base.Store``."""
@@ -275,7 +304,7 @@ class PostgresStore:
         return _bytes(await self._asking.call(b"drop_function", name), 0, 0).decode()
 
     async def register_server(self, name: str, address: str, pid: int, version: str, lease_seconds: float) -> None:
-        """See ``base.Store``. Raises StoreError if the answer is not what the schema promises."""
+        """See ``base.Store``."""
         result = await self._leasing.call(
             b"register_server",
             name.encode(),
@@ -284,15 +313,37 @@ class PostgresStore:
             version.encode(),
             pack(">d", lease_seconds),
         )
-        if not result.ntuples:
-            raise StoreError("register_server returned nothing")
-        self.lease = _int8(result, 0, 0)
-        self.queue_name = _bytes(result, 0, 1).decode()
+        self._take_lease(result)
+
+    async def register_worker(
+        self, name: str, host: str, pid: int, version: str, lease_seconds: float, functions: Sequence[bytes]
+    ) -> None:
+        """See ``base.Store``."""
+        result = await self._leasing.call(
+            b"register_worker",
+            name.encode(),
+            host.encode(),
+            pack(">i", pid),
+            version.encode(),
+            pack(">d", lease_seconds),
+            arrays.bytea_array(functions),
+        )
+        self._take_lease(result)
+
+    async def set_functions(self, functions: Sequence[bytes]) -> None:
+        """See ``base.Store``."""
+        await self._asking.call(b"set_functions", pack(">q", self.lease), arrays.bytea_array(functions))
 
     async def same_named(self, name: str) -> list[tuple[str, str]]:
         """Return address and pid of the other servers that live and have this name."""
         result = await self._leasing.call(b"same_named", name.encode(), pack(">q", self.lease), writes=False)
         return [(_bytes(result, row, 0).decode(), _bytes(result, row, 1).decode()) for row in range(result.ntuples)]
+
+    def _take_lease(self, result: pq.abc.PGresult) -> None:
+        if not result.ntuples:
+            raise StoreError("a lease was asked for and none given: the functions in the database are not postgear's")
+        self.lease = _int8(result, 0, 0)
+        self.queue_name = _bytes(result, 0, 1).decode()
 
     async def renew_lease(self, *, sleeping: bool) -> bool:
         """See ``base.Store``."""

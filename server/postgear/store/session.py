@@ -20,7 +20,7 @@ from psycopg.pq import DiagnosticField, ExecStatus
 
 from postgear import schema
 from postgear.connecting import failed_connection
-from postgear.errors import SchemaError, StoreError, StoreInDoubt, StoreUnavailable
+from postgear.errors import SchemaError, StoreError, StoreInDoubt, StoreRefused, StoreUnavailable
 
 log = logging.getLogger("postgear.store")
 
@@ -33,6 +33,7 @@ _RETRY = ("40001", "40P01")  # serialization failure, deadlock: the same call ag
 _READ_ONLY = "25006"
 _GONE = ("08", "57P", _READ_ONLY)  # the connection is of no use any more: broken, shut down, or a standby now
 _NO_SCHEMA = ("3F000", "42P01", "42883")
+_DENIED = "42501"
 _BINARY = [pq.Format.BINARY]
 _SETTINGS = (
     # Our statements have one good plan each, by index, whatever the statistics of a table that is empty one moment and has
@@ -113,6 +114,8 @@ class Session:
                 await self._run(lambda pgconn, name=name, sql=sql: pgconn.send_prepare(name, sql))  # type: ignore[misc]
         except _NoSchema as error:
             raise SchemaError(str(error)) from None
+        except _Denied as error:
+            raise StoreRefused(f"{error}: whoever takes jobs from the queue needs the rights of role postgear_worker") from None
 
     def close(self) -> None:
         """Close the connection; a call under way fails."""
@@ -199,7 +202,7 @@ class Session:
         if state in _NO_SCHEMA:
             self._lose(message)
             return _NoSchema(f"the database has no postgear schema, or an old one ({message})")
-        return StoreError(f"{message} (SQLSTATE {state})")
+        return (_Denied if state == _DENIED else StoreError)(f"{message} (SQLSTATE {state})")
 
     def _notice(self, notice: pq.abc.PGresult) -> None:
         # None of our statements warns, so a warning is the server's own: the wait for the synchronous standby was cancelled
@@ -266,6 +269,10 @@ class Session:
 
 class _NoSchema(StoreUnavailable):
     """The schema was there when we connected: it may come back, as a database may. (At once, it is a SchemaError.)"""
+
+
+class _Denied(StoreError):
+    """The role lacks a right. (At once, when connecting, it is StoreRefused.)"""
 
 
 class _Call(NamedTuple):

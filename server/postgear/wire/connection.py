@@ -42,9 +42,16 @@ class PacketReader:
 
     magic: the magic this side expects (requests at a server, responses at a client).
     max_packet_bytes: a longer body is refused as soon as its header is seen and skipped as it arrives, never buffered.
+    max_text_bytes: of an admin line; an answer may have longer ones than a command.
     """
 
-    def __init__(self, magic: bytes = REQUEST_MAGIC, max_packet_bytes: int = DEFAULT_MAX_PACKET_BYTES) -> None:
+    def __init__(
+        self,
+        magic: bytes = REQUEST_MAGIC,
+        max_packet_bytes: int = DEFAULT_MAX_PACKET_BYTES,
+        max_text_bytes: int = TEXT_MAX_BYTES,
+    ) -> None:
+        self._max_text_bytes = max_text_bytes
         self._magic = magic
         self._max_packet_bytes = max_packet_bytes
         self._chunks: list[bytes] = []
@@ -81,10 +88,11 @@ class PacketReader:
                 position += skipped
                 continue
             if data[position]:
-                newline = data.find(b"\n", position, position + TEXT_MAX_BYTES + 1)
+                newline = data.find(b"\n", position, position + self._max_text_bytes + 1)
                 if newline < 0:
-                    if end - position > TEXT_MAX_BYTES:
-                        return self._die(messages, FATAL_TEXT, b"LINE_TOO_LONG", b"A line may have 8192 bytes")
+                    if end - position > self._max_text_bytes:
+                        text = b"A line may have %d bytes" % self._max_text_bytes
+                        return self._die(messages, FATAL_TEXT, b"LINE_TOO_LONG", text)
                     break
                 append((TEXT, (data[position:newline].rstrip(b"\r"),)))
                 position = newline + 1

@@ -15,7 +15,7 @@ from typing import Final
 from postgear import __version__
 from postgear.errors import ConfigError, EmbeddedError, PostgearError, ServerError, StoreRefused, StoreUnavailable
 
-from . import asking, serving, submitting, triggering, working
+from . import asking, mysql, serving, submitting, triggering, working
 
 INTERRUPTED: Final = 130
 """The exit code that shells give to a command ended by Ctrl-C."""
@@ -80,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("-V", "--version", action="version", version=f"postgear {__version__}", help="print the version")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for group in (serving, working, submitting, asking, triggering):
+    for group in (serving, working, submitting, asking, triggering, mysql):
         group.add(commands)
     version = commands.add_parser("version", help="print the version")
     version.set_defaults(run=_version)

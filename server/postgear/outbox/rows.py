@@ -17,7 +17,9 @@ from postgear.newjob import encode_function, encode_unique
 
 BATCH_BYTES: Final = 16_000_000
 """What a batch holds before it is cut short; a row more than that is a batch of its own."""
-_CHUNK: Final = 50
+WORKLOAD_BYTES: Final = 500_000_000
+"""PostgreSQL takes no message of more than 1 GB, and ends the connection at one; half of it leaves room for all else."""
+_CHUNK_ROWS, _CHUNK_BYTES = 500, 1_000_000
 _LAST_SECOND: Final = 253_402_300_799
 _COUNT_LIMIT: Final = 100_000
 _COLUMNS: Final = "`function`, unique_key, priority, run_at, until_claimed, workload, created_at"
@@ -59,10 +61,14 @@ def read(session: Any, limit: int, without: Collection[bytes] = ()) -> Batch:
     size = 0
     cursor = session.cursor(raw=True)
     cursor.execute(f"{query} order by id limit {limit}", names)
-    while chunk := cursor.fetchmany(_CHUNK):
+    count = 1
+    while chunk := cursor.fetchmany(count):
         for values in chunk:
             _take(batch, values)
-            size += len(values[-1])
+        chunk_size = sum(len(values[-1]) for values in chunk)
+        size += chunk_size
+        # More at a time while rows are small: one call for each costs as much as the row, and the size of the next is not known.
+        count = max(1, min(2 * count, _CHUNK_ROWS, _CHUNK_BYTES * len(chunk) // max(1, chunk_size)))
         if size > BATCH_BYTES and len(batch.rows) + len(batch.wrong) < limit:
             # Not closed: that would read the rest, which may be any size.
             return batch._replace(is_cut=True)
@@ -74,6 +80,8 @@ def _take(batch: Batch, values: Sequence[Any]) -> None:
     number, time, function, unique, priority, run_at, until_claimed, workload = values
     row_id = int(number)
     try:
+        if len(workload) > WORKLOAD_BYTES:
+            raise InvalidJob(f"a workload has at most {WORKLOAD_BYTES} bytes, {len(workload)} given")
         row = Row(
             row_id,
             int(time),

@@ -224,10 +224,16 @@ def _mysql(url: str, table: str) -> Iterator[Opened]:
     address = parse(url)
     name = "`" + table.replace("`", "``") + "`"
     with connection(address) as reading, connection(address) as deleting:
+        with reading.cursor() as cursor:
+            cursor.execute(f"show full columns from {name} where field = 'unique_key'")
+            found = cursor.fetchone()
+        # gearmand's bytes, as they are: its table may be in latin1 whatever they are in.
+        charset = "binary" if found is None or not found[2] else str(found[2]).partition("_")[0]
 
         def rows() -> Iterator[QueuedRow]:
             cursor = reading.cursor(raw=True)  # unbuffered: a table may be larger than memory
-            cursor.execute(f"select {', '.join(_COLUMNS)} from {name} order by priority, when_to_run")
+            columns = "cast(unique_key as binary), cast(function_name as binary), priority, data, when_to_run"
+            cursor.execute(f"select {columns} from {name} order by priority, when_to_run")
             while chunk := cursor.fetchmany(100):
                 yield from map(_row, chunk)
             cursor.close()
@@ -237,8 +243,8 @@ def _mysql(url: str, table: str) -> Iterator[Opened]:
             with deleting.cursor() as cursor:
                 for row in some:
                     cursor.execute(
-                        f"delete from {name} where unique_key = %s and function_name = %s",
-                        (row.unique.decode("utf-8", "surrogateescape"), row.function.decode("utf-8", "surrogateescape")),
+                        f"delete from {name} where unique_key = convert(x'{row.unique.hex()}' using {charset})"
+                        f" and function_name = convert(x'{row.function.hex()}' using {charset})"
                     )
             deleting.commit()
 
@@ -272,7 +278,8 @@ def _postgres(url: str, table: str) -> Iterator[Opened]:
 
 def _row(values: Sequence[Any]) -> QueuedRow:
     unique, function, priority, data, when_to_run = values
-    return QueuedRow(_bytes(unique), _bytes(function), int(priority), _bytes(data), int(when_to_run or 0))
+    # gearmand's column in MySQL has 32 bits: a time after 2038 is negative there.
+    return QueuedRow(_bytes(unique), _bytes(function), int(priority), _bytes(data), int(when_to_run or 0) % 2**32)
 
 
 def _bytes(value: Any) -> bytes:

@@ -64,8 +64,8 @@ def test_events_and_payloads(outbox: Address, session: Any, item: None) -> None:
 def test_types(outbox: Address, session: Any) -> None:
     ask(
         session,
-        "create table kinds (id bigint unsigned primary key, latin varchar(9) character set latin1, bin varbinary(9), bits bit(9),"
-        " doc json, day date, at datetime(3), place point, word enum('a', 'b'), number double)",
+        "create table kinds (id bigint unsigned primary key, latin varchar(9) character set latin1, bin varbinary(9),"
+        " bits bit(9), doc json, day date, at datetime(3), place point, word enum('a', 'b'), number double)",
     )
     triggers.create(outbox, "kinds", "f", None, Options())
     ask(
@@ -104,10 +104,8 @@ def test_conditions_columns_priority_and_delay(outbox: Address, session: Any, it
     ask(session, "update item set price = 2")
     ask(session, "update item set title = 'd' where id = 3")
     assert [row["title"] for row in queued(session)] == ["c", "d"]
-    rows = ask(
-        session,
-        "select distinct `function`, priority, run_at - unix_timestamp(created_at) between 59 and 61 from postgear_outbox",
-    )
+    delay = "run_at - unix_timestamp(created_at) between 59 and 61"
+    rows = ask(session, f"select distinct `function`, priority, {delay} from postgear_outbox")
     assert rows == [("größe's", 0, 1)]
 
 

@@ -17,7 +17,7 @@ static void *(*mariadb_current_thd)(void);
 static int (*mariadb_kill_level)(const void *thd); /* 0: not killed */
 static void (*mariadb_printf_error)(unsigned error, const char *format, unsigned long flags, ...);
 
-/* MySQL: mostly C++ symbols, the same from 8.0 to 9.7. */
+/* MySQL: mostly C++ symbols, as 9.7 has them. */
 static void *(*mysql_current_thd)(void);
 static int (*mysql_killed)(const void *thd);
 static void (*mysql_printf_error)(unsigned error, const char *format, int flags, ...);

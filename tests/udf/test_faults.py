@@ -20,6 +20,7 @@ from tests.server.gearmand import Gearmand
 from tests.udf import bad_server
 from tests.udf.asking import Session
 from tests.udf.bad_server import BadServer, answering, dripping, flooding, packet, wait_for_the_end
+from tests.udf.conftest import load
 
 CREATED = packet(8, b"H:x:1")
 SLACK_SECONDS = 1.5
@@ -238,14 +239,17 @@ def test_a_statement_ends_at_max_statement_time(session: Session, loaded: MariaD
             session.rows(f"{limit} gman_do('f', '')")
 
 
-def test_the_server_shuts_down_during_a_wait(start_mariadb: Callable[..., MariaDB], library: Path) -> None:
-    from tests.udf.conftest import load
-
+def test_settings_are_locked_and_the_server_shuts_down_during_a_wait(
+    start_mariadb: Callable[..., MariaDB], library: Path
+) -> None:
     server = start_mariadb()
     load(server, library)
     with BadServer(answering(CREATED, wait_for_the_end)) as bad, server.connect() as connection:
         session = Session(connection)
         session.value("select gman_servers_set(%s)", bad.address)
+        assert session.value("select gman_option_set('locked', 1)") == b"1"
+        for call in ("gman_servers_set('')", "gman_option_set('timeout', 1)", "gman_option_set('locked', 0)"):
+            assert "servers and options are locked" in session.error(f"select {call}")
         waiting = threading.Thread(target=lambda: session.error("select gman_do('f', '')"))
         waiting.start()
         while bad.connections == 0:
@@ -290,7 +294,7 @@ def test_fuzzed_arguments_never_end_the_server(session: Session, loaded: MariaDB
         session.value("select gman_servers_set(%s)", stock_gearmand.address)
         name = dice.choice([*names, "gman_servers_set"])
         call = f"{name}({', '.join(dice.choice(values) for _ in range(dice.randrange(6)))})"
-        with suppress(mysql.connector.errors.DatabaseError):  # not a lost connection, which is an OperationalError
+        with suppress(mysql.connector.errors.DatabaseError):
             session.rows(f"select {call}")
     assert loaded.is_running(), f"seed {seed}"
 

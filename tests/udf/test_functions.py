@@ -117,6 +117,10 @@ def test_background_jobs_are_queued_and_run(asked: Session, job_server: Any, fun
     with PythonWorker(job_server.host, job_server.port) as worker:
         assert worker.taken.acquire(timeout=5)
         assert worker.workloads == [b"later"]
+        # Not left to the tests that follow.
+        deadline = time.monotonic() + 5
+        while status(asked, handle) != (False, False):
+            assert time.monotonic() < deadline
 
 
 def test_uniques_coalesce(asked: Session, job_server: Any) -> None:

@@ -11,6 +11,7 @@ import time
 from typing import Final
 
 from .contestants import GEARMAND, GEARMAND_BUCKETS, GEARMAND_POSTGRES, POSTGEAR, Place, Server
+from .mysql_rows import MYSQL_ROWS
 from .process import BenchError, cpu_seconds, resident_bytes, tree_cpu_seconds, wait_until
 from .programs import Figures, Load
 from .row import Figure, Loads, Row, Target
@@ -194,4 +195,5 @@ ROWS: Final = (
         contestants=(POSTGEAR, GEARMAND, GEARMAND_POSTGRES),
     ),
     *SQL_ROWS,
+    *MYSQL_ROWS,
 )

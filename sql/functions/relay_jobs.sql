@@ -26,9 +26,9 @@ as $$
 declare
     function_ids integer[];
     job_ids bigint[];
-    names bytea[];
     start integer := 1;
     stop integer;
+    is_limited boolean;
 begin
     update postgear.relay
     set batch = batch + 1, settled = greatest(settled, settled_batch), renewed_at = clock_timestamp()
@@ -68,9 +68,20 @@ begin
     from unnest(function_names) with ordinality as given (name, place)
     join named using (name);
 
+    is_limited := exists (
+        select from postgear.function
+        where name = any (function_names) and coalesce(max_high, max_normal, max_low) is not null
+    );
     -- Rows with the two kinds of keys take turns in runs, so that the order stays.
     while start <= cardinality(ids) loop
-        if until_claimed[start] then
+        if until_claimed[start] and not is_limited then
+            -- Without the subtransaction that a limit needs: it would cost as much as the job.
+            job_ids[start] := postgear.submit_coalesced(
+                function_names[start], convert_from(unique_keys[start], 'UTF8'), workloads[start], priorities[start],
+                to_timestamp(run_ats[start])
+            );
+            start := start + 1;
+        elsif until_claimed[start] then
             begin
                 job_ids[start] := postgear.submit_coalesced(
                     function_names[start], convert_from(unique_keys[start], 'UTF8'), workloads[start], priorities[start],

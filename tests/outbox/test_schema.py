@@ -142,6 +142,13 @@ def test_what_is_missing_is_told_with_the_statement(
         ask(session, f"grant delete on {mysql_database}.postgear_outbox to relay@localhost")
         run(parse(url_of(mariadb, mysql_database, "relay", "p")), dsn, ONCE)
         assert jobs(queue) == [("f", b"x")]
+        ask(session, "select gman_do_background('', 'no name', null)")
+        assert f"grant insert, delete on `{mysql_database}`.postgear_outbox_failed to 'relay'@'localhost'" in refusal(
+            "relay", "p"
+        )
+        ask(session, f"grant insert, delete on {mysql_database}.postgear_outbox_failed to relay@localhost")
+        run(parse(url_of(mariadb, mysql_database, "relay", "p")), dsn, ONCE)
+        assert ask(session, "select workload from postgear_outbox_failed") == [(b"no name",)]
         ask(session, "drop user relay@localhost")
     monkeypatch.setattr(connecting, "MARIADB_SINCE", (99, 1))
     assert "is too old, MariaDB must be 99.1 or newer" in refusal()

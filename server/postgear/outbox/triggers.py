@@ -22,6 +22,7 @@ EVENTS: Final = ("insert", "update", "delete")
 _MARK: Final = "postgear: "
 _NAME_BYTES: Final = 64 - len("_insert")
 _BINARY: Final = ("binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob")
+_TEMPORAL: Final = ("date", "datetime", "time", "timestamp")
 _SPATIAL: Final = (
     *("geometry", "point", "linestring", "polygon", "multipoint", "multilinestring", "multipolygon"),
     *("geometrycollection", "geomcollection"),
@@ -73,6 +74,8 @@ class _Column(NamedTuple):
             return f"st_astext({name})"
         if self.type == "bit":
             return f"{name} + 0"
+        if self.type in _TEMPORAL:
+            return f"cast({name} as char)"  # what JSON_OBJECT writes, in half the time
         return f"json_extract({name}, '$')" if self.is_json else name
 
 
@@ -188,7 +191,7 @@ def _body(event: str, table: str, name: str, function: str, columns: dict[str, _
     key = None if options.key is None else _named(options.key, columns)
     values = [
         _literal(function),
-        f"convert({_payload(event, row, table, columns, options)} using utf8mb4)",
+        _payload(event, row, table, columns, options),
         str(PRIORITIES[options.priority]),
         f"unix_timestamp() + {options.delay_seconds}" if options.delay_seconds else "null",
         # With the trigger's name, so that two for one function do not meet; as a digest, for a key may be longer than the column.

@@ -14,7 +14,7 @@ from psycopg.pq import ExecStatus
 from postgear.connecting import failed_connection
 from postgear.errors import SchemaError, StoreError, StoreInDoubt, StoreUnavailable
 from postgear.store import arrays
-from postgear.store.session import SETTINGS
+from postgear.store.session import CONNECTION, SETTINGS
 
 from .rows import Row
 
@@ -153,7 +153,7 @@ def connected(dsn: str) -> Iterator[Queue]:
     """Open a session, each statement a transaction. Raises StoreUnavailable and its kin, SchemaError."""
     with (
         _translated(),
-        psycopg.connect(dsn, autocommit=True, client_encoding="utf8", application_name="postgear relay") as session,
+        psycopg.connect(dsn, autocommit=True, client_encoding="utf8", application_name="postgear relay", **CONNECTION) as session,
     ):
         yield Queue(session)
 

@@ -12,7 +12,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Final, NamedTuple, TypeAlias, cast
+from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 import psycopg
 from psycopg import pq
@@ -35,6 +35,15 @@ _GONE = ("08", "57P", _READ_ONLY)  # the connection is of no use any more: broke
 _NO_SCHEMA = ("3F000", "42P01", "42883")
 _DENIED = "42501"
 _BINARY = [pq.Format.BINARY]
+CONNECTION: Final[dict[str, Any]] = {
+    "connect_timeout": CONNECT_SECONDS,
+    "target_session_attrs": "read-write",
+    "tcp_user_timeout": 10_000,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+}
+"""How every connection that writes to the queue is opened: to a server that takes writes, given up when nobody answers."""
 SETTINGS: Final = (
     # Our statements have one good plan each, by index, whatever the statistics of a table that is empty one moment and has
     # millions of rows the next. Planning anew for each call took a fifth of a submit.
@@ -87,13 +96,8 @@ class Session:
                 psycopg.AsyncConnection.connect(
                     self._dsn,
                     autocommit=True,
-                    connect_timeout=CONNECT_SECONDS,
                     application_name=self._application_name,
-                    target_session_attrs="read-write",
-                    tcp_user_timeout=10_000,
-                    keepalives_idle=5,
-                    keepalives_interval=2,
-                    keepalives_count=3,
+                    **CONNECTION,
                 ),
                 CONNECT_SECONDS * 2,
             )

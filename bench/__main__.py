@@ -24,6 +24,7 @@ from rich.console import Console
 from . import machine
 from .cluster import Cluster, temporary_cluster
 from .contestants import SERVERS, Contestant, fresh_place
+from .mysql_rows import MYSQL
 from .process import BenchError
 from .programs import compile_programs
 from .queues import DIRECT_QUEUES, QUEUES
@@ -34,7 +35,7 @@ from .table import console, number, table
 
 _DATA_PARENT: Final = "/var/tmp"  # on a disk everywhere; /tmp may be memory, where a commit costs nothing
 _BUSY_LOAD_AVERAGE: Final = 0.7  # over a minute, before the first load
-_CONTESTANTS: Final = tuple(dict.fromkeys((*SERVERS, *DIRECT_QUEUES[:1], *QUEUES, *DIRECT_QUEUES)))
+_CONTESTANTS: Final = tuple(dict.fromkeys((*SERVERS, *DIRECT_QUEUES[:1], *QUEUES, *DIRECT_QUEUES, *MYSQL)))
 _FAILURES: Final = (BenchError, OSError, psycopg.Error, subprocess.SubprocessError)
 
 
@@ -63,8 +64,8 @@ def main() -> int:
         out.print(str(error), style="red", markup=False)
         return 1
     path = results.save(f"{about['date']}-{about['commit']}".replace(":", ""), arguments.rows, about)
-    for group in (SERVERS, QUEUES, DIRECT_QUEUES):
-        rows = [row for row in arguments.rows if row.subject is group[0]]
+    for group in (SERVERS, QUEUES, DIRECT_QUEUES, MYSQL):
+        rows = [row for row in arguments.rows if row.subject is group[0] or (group is MYSQL and row.subject in group)]
         columns = [contestant for contestant in contestants if contestant in group]
         if rows:
             out.print(table(results, rows, columns, arguments.repeats))

@@ -50,7 +50,7 @@ class Contestant:
 
 def initialise(dsn: str, *options: str) -> None:
     """Run `postgear init` with *options*. Raises BenchError where it fails."""
-    command = [_postgear(), "init", "--dsn", dsn, *options]
+    command = [postgear_command(), "init", "--dsn", dsn, *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=_READY_TIMEOUT_SECONDS)
     if done.returncode != 0:
         raise BenchError(f"postgear init: {done.stderr.strip()[-500:]}")
@@ -58,7 +58,7 @@ def initialise(dsn: str, *options: str) -> None:
 
 def check_postgear(_: Cluster) -> None:
     """Raise BenchError unless there is a postgear command."""
-    _postgear()
+    postgear_command()
 
 
 def _check_gearmand(_: Cluster) -> None:
@@ -66,7 +66,7 @@ def _check_gearmand(_: Cluster) -> None:
         raise BenchError("no gearmand in PATH")
 
 
-def _postgear() -> str:
+def postgear_command() -> str:
     """Return the command: the one of this tree's environment, else the one in PATH."""
     local = ROOT / ".venv" / "bin" / "postgear"
     found = str(local) if local.exists() else shutil.which("postgear")
@@ -169,7 +169,7 @@ class Place:
 
     def _command(self, port: int) -> list[str]:
         if self.contestant.program == "postgear":
-            command = [_postgear(), "serve", "--dsn", self.dsn, "--listen", f"127.0.0.1:{port}", "--name", "bench"]
+            command = [postgear_command(), "serve", "--dsn", self.dsn, "--listen", f"127.0.0.1:{port}", "--name", "bench"]
         else:
             command = ["gearmand", "--listen", "127.0.0.1", "--port", str(port), "--log-file", "stderr"]
             command += ["--pid-file", str(self.folder / "gearmand.pid")]
@@ -221,7 +221,7 @@ def versions() -> dict[str, str]:
     found = {}
     for contestant in (POSTGEAR, GEARMAND):
         with contextlib.suppress(BenchError, FileNotFoundError):
-            command = [_postgear(), "version"] if contestant is POSTGEAR else ["gearmand", "--version"]
+            command = [postgear_command(), "version"] if contestant is POSTGEAR else ["gearmand", "--version"]
             done = subprocess.run(command, capture_output=True, text=True, timeout=10)
             found[contestant.name] = done.stdout.strip().partition(" - ")[0]
     return found

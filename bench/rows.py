@@ -12,6 +12,7 @@ from typing import Final
 
 from .contestants import GEARMAND, GEARMAND_BUCKETS, GEARMAND_POSTGRES, POSTGEAR, Place, Server
 from .direct_rows import DIRECT_ROWS
+from .mysql_rows import MYSQL_ROWS
 from .process import BenchError, cpu_seconds, resident_bytes, tree_cpu_seconds, wait_until
 from .programs import Figures, Load
 from .row import Figure, Loads, Row, Target
@@ -229,4 +230,5 @@ ROWS: Final = (
     ),
     *SQL_ROWS,
     *DIRECT_ROWS,
+    *MYSQL_ROWS,
 )

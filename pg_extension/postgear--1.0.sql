@@ -4,7 +4,7 @@
 create or replace function gman_runtime() returns boolean
 language plpython3u
 as $runtime$
-# Internal: load the Gearman client into this session, as GD["gman 442d5dd2aeaa"].
+# Internal: load the Gearman client into this session, as GD["gman 3698102702a5"].
 #
 # Its modules are those of the Python package postgear, written here by build.py; they get a package name of their own,
 # so that they meet no postgear installed for this Python. PL/Python puts a tab before each line, also in literals.
@@ -32,6 +32,9 @@ What concerns a server or a job names them: *server*, *function*, *handle*.
         QueueFull          the function has as many jobs as it may
       EmbeddedError        the embedded PostgreSQL could not be set up or started
       StandbyError         a standby could not be set up, promoted or rejoined, or it refused
+      OutboxError          MariaDB or MySQL did not do what was asked
+        OutboxUnavailable  it could not be reached, or the connection broke
+        OutboxRefused      it does not let us in, or lacks what is needed; the text has the statement to run
       ProtocolError        the peer sent bytes that are not Gearman; carries the ERROR code
       ServerError          a Gearman server answered with ERROR or could not be reached
         ServerUnreachable  there is no connection to any server; nothing was sent
@@ -113,6 +116,20 @@ class StandbyError(PostgearError):
     """A standby could not be set up, promoted or rejoined, or it refused because something might be lost."""
 
     exit_code = 8
+
+
+class OutboxError(PostgearError):
+    """MariaDB or MySQL, which has an outbox, did not do what was asked."""
+
+    exit_code = 9
+
+
+class OutboxUnavailable(OutboxError):
+    """MariaDB or MySQL could not be reached, or the connection broke; what was under way may have been done."""
+
+
+class OutboxRefused(OutboxError):
+    """MariaDB or MySQL does not let us in or lacks what is needed; the text says what to do about it."""
 
 
 class ProtocolError(PostgearError):
@@ -2067,7 +2084,7 @@ class Backend:
 '''),
 ]
 
-ROOT = "gman 442d5dd2aeaa".replace(" ", "_")
+ROOT = "gman 3698102702a5".replace(" ", "_")
 for name, is_package, source in MODULES:
     module = types.ModuleType((ROOT + "." + name).rstrip("."))
     module.__package__ = module.__name__ if is_package else module.__name__.rpartition(".")[0]
@@ -2075,7 +2092,7 @@ for name, is_package, source in MODULES:
         module.__path__ = []
     sys.modules[module.__name__] = module
     exec(compile(source.replace("\n\t", "\n"), "<postgear " + name + ">", "exec"), module.__dict__)
-GD["gman 442d5dd2aeaa"] = sys.modules[ROOT + ".client.backend"].Backend(plpy)
+GD["gman 3698102702a5"] = sys.modules[ROOT + ".client.backend"].Backend(plpy)
 return True
 $runtime$;
 comment on function gman_runtime() is 'postgear: internal, loads the Gearman client into the session';
@@ -2091,7 +2108,7 @@ language plpython3u
 volatile
 as $$
 # Internal: run a job and return its result. Called by: gman_do and its kin.
-gman = GD.get("gman 442d5dd2aeaa") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 442d5dd2aeaa"]
+gman = GD.get("gman 3698102702a5") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 3698102702a5"]
 return gman.wait(function_name, workload, unique_key, priority, timeout)
 $$;
 comment on function gman_wait(bytea, bytea, bytea, smallint, double precision)
@@ -2105,7 +2122,7 @@ volatile
 as $$
 # Internal: submit a background job to the servers set; to the local queue where only another function has servers.
 # Called by: gman_do_background and its kin.
-gman = GD.get("gman 442d5dd2aeaa") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 442d5dd2aeaa"]
+gman = GD.get("gman 3698102702a5") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 3698102702a5"]
 return gman.send(function_name, workload, unique_key, priority, run_at)
 $$;
 comment on function gman_send(bytea, bytea, bytea, smallint, timestamptz)
@@ -2119,7 +2136,7 @@ volatile
 rows 100
 as $$
 # Internal: run a job for each workload, yield each one's end. Called by: gman_do_many.
-gman = GD.get("gman 442d5dd2aeaa") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 442d5dd2aeaa"]
+gman = GD.get("gman 3698102702a5") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 3698102702a5"]
 return gman.wait_many(function_name, workloads, unique_keys, in_flight, timeout)
 $$;
 comment on function gman_wait_many(bytea, bytea[], bytea[], integer, double precision)
@@ -2132,7 +2149,7 @@ language plpython3u
 volatile
 as $$
 # Internal: remember a job for a sum. Called by: gman_sum_add.
-gman = GD.get("gman 442d5dd2aeaa") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 442d5dd2aeaa"]
+gman = GD.get("gman 3698102702a5") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 3698102702a5"]
 return gman.sum_add(state, function_name, workload, unique_key)
 $$;
 comment on function gman_sum_queue(bigint, bytea, bytea, bytea) is 'postgear: internal, a row of gman_sum';
@@ -2142,7 +2159,7 @@ language plpython3u
 volatile
 as $$
 # Internal: run the jobs of a sum and add up their results. Called by: gman_sum.
-gman = GD.get("gman 442d5dd2aeaa") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 442d5dd2aeaa"]
+gman = GD.get("gman 3698102702a5") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 3698102702a5"]
 return gman.sum_end(state)
 $$;
 comment on function gman_sum_end(bigint) is 'postgear: internal, the end of gman_sum';
@@ -2153,7 +2170,7 @@ language plpython3u
 volatile
 as $$
 # Internal: connect to each server. Called by: gman_servers_check.
-gman = GD.get("gman 442d5dd2aeaa") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 442d5dd2aeaa"]
+gman = GD.get("gman 3698102702a5") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 3698102702a5"]
 return gman.check()
 $$;
 comment on function gman_check() is 'postgear: internal, connects to each server for gman_servers_check';
@@ -2164,7 +2181,7 @@ language plpython3u
 volatile
 as $$
 # Internal: ask the servers set for a job. Called by: gman_status.
-gman = GD.get("gman 442d5dd2aeaa") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 442d5dd2aeaa"]
+gman = GD.get("gman 3698102702a5") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 3698102702a5"]
 return [gman.status(handle)]
 $$;
 comment on function gman_ask_status(text) is 'postgear: internal, asks a Gearman server for gman_status';
@@ -2174,7 +2191,7 @@ language plpython3u
 volatile
 as $$
 # Internal: tell the servers set to cancel a job. Called by: gman_cancel.
-gman = GD.get("gman 442d5dd2aeaa") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 442d5dd2aeaa"]
+gman = GD.get("gman 3698102702a5") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 3698102702a5"]
 return gman.cancel(handle)
 $$;
 comment on function gman_ask_cancel(text) is 'postgear: internal, tells a Gearman server for gman_cancel';
@@ -2184,7 +2201,7 @@ language plpython3u
 volatile
 as $$
 # Internal: return a list of servers in one form, or raise 22023. Called by: gman_servers_set.
-gman = GD.get("gman 442d5dd2aeaa") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 442d5dd2aeaa"]
+gman = GD.get("gman 3698102702a5") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 3698102702a5"]
 return gman.normalize_servers(servers)
 $$;
 comment on function gman_normalize_servers(text) is 'postgear: internal, reads the list of gman_servers_set';

@@ -71,10 +71,11 @@ begin
     end loop;
 
     grant select, insert, update, delete on postgear.job, postgear.function, postgear.server, postgear.batch to postgear_worker;
-    grant select on postgear.queue, postgear.alembic_version to postgear_worker;
+    grant select, insert, update, delete on postgear.relay, postgear.relayed, postgear.imported to postgear_worker;
+    grant select on postgear.queue, postgear.alembic_version, postgear.relays to postgear_worker;
     grant usage on sequence postgear.lease_seq to postgear_worker;
 
-    grant select on postgear.jobs, postgear.workers, postgear.triggers to postgear_admin;
+    grant select on postgear.jobs, postgear.workers, postgear.relays, postgear.triggers to postgear_admin;
     grant select, insert, update, delete on postgear.trigger to postgear_admin;
     grant usage, create on schema postgear_trigger to postgear_admin, postgear_trigger;
     grant select, insert, update on postgear.job, postgear.function to postgear_trigger;

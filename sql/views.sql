@@ -41,6 +41,24 @@ select
 from postgear.server
 where server.kind = 'worker';
 
+create or replace view postgear.relays as
+-- The outboxes in MariaDB and MySQL and how their rows come into the queue. state: working; silent: no relay has been heard of for
+-- as long as it may be. oldest_seconds: how far the queue is behind; null: no row waits.
+select
+    relay.outbox,
+    case when relay.renewed_at < now() - make_interval(secs => relay.lease_seconds) then 'silent' else 'working' end as state,
+    relay.holder,
+    relay.rows_waiting,
+    relay.oldest_seconds,
+    relay.rows_per_second,
+    relay.rows_moved,
+    relay.rows_failed,
+    relay.error,
+    relay.error_at,
+    relay.renewed_at,
+    relay.source
+from postgear.relay;
+
 create or replace view postgear.triggers as
 -- What postgear.create_trigger made. state: as in "enable", or "disabled" or "mixed" (alter table ... disable trigger), or
 -- "missing" (the trigger was dropped by other means), or "no table". jobs: those queued, scheduled or running of it.

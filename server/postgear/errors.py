@@ -17,6 +17,9 @@ What concerns a server or a job names them: *server*, *function*, *handle*.
         QueueFull          the function has as many jobs as it may
       EmbeddedError        the embedded PostgreSQL could not be set up or started
       StandbyError         a standby could not be set up, promoted or rejoined, or it refused
+      OutboxError          MariaDB or MySQL did not do what was asked
+        OutboxUnavailable  it could not be reached, or the connection broke
+        OutboxRefused      it does not let us in, or lacks what is needed; the text has the statement to run
       ProtocolError        the peer sent bytes that are not Gearman; carries the ERROR code
       ServerError          a Gearman server answered with ERROR or could not be reached
         ServerUnreachable  there is no connection to any server; nothing was sent
@@ -98,6 +101,20 @@ class StandbyError(PostgearError):
     """A standby could not be set up, promoted or rejoined, or it refused because something might be lost."""
 
     exit_code = 8
+
+
+class OutboxError(PostgearError):
+    """MariaDB or MySQL, which has an outbox, did not do what was asked."""
+
+    exit_code = 9
+
+
+class OutboxUnavailable(OutboxError):
+    """MariaDB or MySQL could not be reached, or the connection broke; what was under way may have been done."""
+
+
+class OutboxRefused(OutboxError):
+    """MariaDB or MySQL does not let us in or lacks what is needed; the text says what to do about it."""
 
 
 class ProtocolError(PostgearError):

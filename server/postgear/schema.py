@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
     from sqlalchemy import Connection
 
-VERSION: Final = "0004"
+VERSION: Final = "0005"
 """The revision this release works with: Alembic's head, known without importing Alembic."""
 
 _SQL_FILES: Final = ("functions/*.sql", "triggers/*.sql", "views.sql", "roles.sql")
@@ -65,7 +65,7 @@ def upgrade(dsn: str, *, queue: str | None = None, functions: str = "auto", tell
         _apply_sql_files(connection)
         if queue is not None:
             connection.exec_driver_sql("update postgear.queue set name = %s", (queue,))
-        chosen = gman_functions.install(driver, functions, _folder)
+        chosen = gman_functions.install(driver, functions, folder)
     if tell is not None:
         tell(chosen)
     return VERSION
@@ -92,7 +92,7 @@ def script(found: str | None, *, queue: str | None = None, functions: str = "aut
         config.output_buffer.getvalue(),
         "set local check_function_bodies = off;\n",
         *(path.read_text(encoding="utf-8") for path in _sql_files()),
-        gman_functions.script(functions, _folder),
+        gman_functions.script(functions, folder),
     ]
     if queue is not None:
         parts.append(f"update postgear.queue set name = {sql.Literal(queue).as_string(None)};\n")
@@ -198,12 +198,12 @@ def _apply_sql_files(connection: Connection) -> None:
         try:
             _apply_sql_file(driver, path)
         except psycopg.Error as error:
-            raise SchemaError(f"{path.relative_to(_folder('sql').parent)}: {str(error).strip()}") from error
+            raise SchemaError(f"{path.relative_to(folder('sql').parent)}: {str(error).strip()}") from error
 
 
 def _sql_files() -> Iterator[Path]:
     for pattern in _SQL_FILES:
-        for path in sorted(_folder("sql").glob(pattern)):
+        for path in sorted(folder("sql").glob(pattern)):
             if not path.name.startswith("gman_"):  # those are for gman_functions
                 yield path
 
@@ -224,14 +224,14 @@ def _config() -> Config:
     from alembic.config import Config
 
     config = Config()
-    config.set_main_option("script_location", str(_folder("migrations")).replace("%", "%%"))
+    config.set_main_option("script_location", str(folder("migrations")).replace("%", "%%"))
     return config
 
 
-def _folder(name: str) -> Path:
-    """Find *name* inside the installed package, else at the root of the repository."""
+def folder(name: str) -> Path:
+    """Return the folder *name*, inside the installed package, else at the root of the repository. Raises SchemaError."""
     package = Path(__file__).parent
-    for folder in (package / name, package.parent.parent / name):
-        if folder.is_dir():
-            return folder
+    for found in (package / name, package.parent.parent / name):
+        if found.is_dir():
+            return found
     raise SchemaError(f"{name}/ is neither in {package} nor in {package.parent.parent}")

@@ -169,7 +169,7 @@ def test_status_shows_progress(asked: Session, job_server: Any) -> None:
     with PythonWorker(job_server.host, job_server.port) as worker:
         handle = asked.value("select gman_do_background('never', '')").decode()
         assert worker.taken.acquire(timeout=5)
-        worker._send(12, handle.encode(), b"3", b"7")  # WORK_STATUS
+        worker._send("WORK_STATUS", handle.encode(), b"3", b"7")
         deadline = time.monotonic() + 5
         while (found := json.loads(asked.value("select gman_status(%s)", handle)))["numerator"] != 3:
             assert time.monotonic() < deadline, found

@@ -16,7 +16,7 @@ from postgear import __version__
 from postgear.errors import ConfigError, EmbeddedError, PostgearError, ServerError, StoreRefused, StoreUnavailable
 from postgear.standby import command as standby
 
-from . import asking, cluster, serving, submitting, triggering, working
+from . import asking, cluster, mysql, serving, submitting, triggering, working
 
 INTERRUPTED: Final = 130
 """The exit code that shells give to a command ended by Ctrl-C."""
@@ -81,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("-V", "--version", action="version", version=f"postgear {__version__}", help="print the version")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for group in (serving, working, submitting, asking, triggering, cluster, standby):
+    for group in (serving, working, submitting, asking, triggering, cluster, standby, mysql):
         group.add(commands)
     version = commands.add_parser("version", help="print the version")
     version.set_defaults(run=_version)

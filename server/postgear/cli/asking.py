@@ -50,6 +50,8 @@ def add(commands: Commands) -> None:
         help=f"ask again and again, every {WATCH_SECONDS:g} s or so often, until Ctrl-C: how fast all jobs become more or "
         "fewer, and when there will be none",
     )
+    status.add_argument("--relays", action="store_true", help="show the relays from MariaDB and MySQL, which the database knows")
+    status.add_argument("--dsn", help="with --relays: the database (POSTGEAR_DSN, libpq's environment, or the TOML file)")
     status.set_defaults(run=_status)
     text = "show the connections and their functions"
     workers = commands.add_parser("workers", parents=[table], help=text, description=text.capitalize() + ".")
@@ -102,6 +104,12 @@ def _admin_lines(arguments: argparse.Namespace, *commands: str) -> list[list[str
 
 
 def _status(arguments: argparse.Namespace) -> int:
+    if arguments.relays:
+        database = dsn(arguments.dsn)
+        from postgear import jobs, tables
+
+        tables.print_rows(jobs.Relay._fields, jobs.relays(database), as_json=arguments.json)
+        return 0
     from postgear.client.admin import FunctionStatus, parse_status
 
     def ask() -> list[FunctionStatus]:

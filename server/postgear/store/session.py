@@ -12,7 +12,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple, TypeAlias, cast
+from typing import Final, NamedTuple, TypeAlias, cast
 
 import psycopg
 from psycopg import pq
@@ -35,7 +35,7 @@ _NO_SCHEMA = ("3F000", "42P01", "42883")
 _DENIED = "42501"
 _ENDED = "55000"  # submit_jobs: others ended the lease, and it is to be looked after; nothing was stored
 _BINARY = [pq.Format.BINARY]
-_SETTINGS = (
+SETTINGS: Final = (
     # Our statements have one good plan each, by index, whatever the statistics of a table that is empty one moment and has
     # millions of rows the next. Planning anew for each call took a fifth of a submit.
     b"select set_config('plan_cache_mode', 'force_generic_plan', false), set_config('enable_seqscan', 'off', false),"
@@ -104,7 +104,7 @@ class Session:
         self._fd = self._pgconn.socket
         self.backend_pid = self._pgconn.backend_pid
         self._watch()
-        await self.run(_SETTINGS)
+        await self.run(SETTINGS)
         try:
             version = (await self.run(b"select version_num::text from postgear.alembic_version")).get_value(0, 0)
             schema.check(None if version is None else version.decode())

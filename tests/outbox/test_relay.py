@@ -1,0 +1,247 @@
+"""What a relay moves, in which order, and what it leaves."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+
+from postgear import cli
+from postgear.outbox import status
+from postgear.outbox.connecting import Address
+from postgear.outbox.relay import Settings, run
+from tests.mariadb import MariaDB
+from tests.outbox.conftest import ask, jobs, wait_until
+from tests.outbox.relay_process import RelayProcess
+
+Queue = psycopg.Connection[Any]
+ONCE = Settings(once=True)
+
+
+def put(session: Any, *workloads: str, function: str = "f", **more: object) -> None:
+    columns = {"`function`": function, **more}
+    names, places = ", ".join([*columns, "workload"]), ", ".join(["%s"] * (len(columns) + 1))
+    with session.cursor() as cursor:
+        cursor.executemany(
+            f"insert into postgear_outbox ({names}) values ({places})", [(*columns.values(), each) for each in workloads]
+        )
+
+
+def test_rows_become_jobs_in_their_order(outbox: Address, session: Any, queue: Queue, dsn: str) -> None:
+    put(session, *map(str, range(2500)))
+    assert run(outbox, dsn, Settings(batch_rows=700, once=True)) == 2500
+    assert jobs(queue) == [("f", str(number).encode()) for number in range(2500)]
+    assert ask(session, "select count(*) from postgear_outbox") == [(0,)]
+
+
+def test_priority_time_unique_and_any_bytes_are_kept(outbox: Address, session: Any, queue: Queue, dsn: str) -> None:
+    workload = bytes(range(256)) + "ü🐘".encode()
+    ask(
+        session,
+        "insert into postgear_outbox (`function`, unique_key, priority, run_at, workload) values (%s, %s, 2, 4102444800, %s)",
+        *("größe", "schlüssel", workload),
+    )
+    put(session, "a", "b", unique_key="same")
+    put(session, "twice", "twice", "once", unique_key="-")
+    run(outbox, dsn, ONCE)
+    found = queue.execute(
+        "select function.name, unique_key, priority, extract(epoch from run_at)::bigint, workload"
+        " from postgear.job join postgear.function on function.id = function_id order by job.id limit 1"
+    ).fetchall()
+    assert found == [("größe".encode(), "schlüssel".encode(), 2, 4102444800, workload)]
+    assert [workload for _, workload in jobs(queue)][1:] == [b"a", b"twice", b"once"]
+
+
+def test_a_later_id_that_commits_first_loses_no_row(
+    outbox: Address, session: Any, mariadb: MariaDB, queue: Queue, dsn: str
+) -> None:
+    with mariadb.connect(database=outbox.database, autocommit=False) as slow:
+        put(slow, "first")
+        put(session, "second")
+        assert run(outbox, dsn, ONCE) == 1
+        slow.commit()
+    assert run(outbox, dsn, ONCE) == 1
+    assert [workload for _, workload in jobs(queue)] == [b"second", b"first"]
+
+
+def test_a_relay_does_not_block_writers(outbox: Address, session: Any, mariadb: MariaDB, queue: Queue, dsn: str) -> None:
+    """Rows committed between, before and after those that are moved go in while the relay's deletion has not committed."""
+    from postgear.outbox import rows
+    from postgear.outbox.connecting import connection
+
+    put(session, *"abc")
+    with connection(outbox) as other:
+        other.start_transaction()
+        rows.delete(other, [1, 3])
+        ask(session, "set innodb_lock_wait_timeout = 1")
+        put(session, "d")
+        ask(session, "insert into postgear_outbox (id, `function`, workload) values (100, 'f', 'e'), (50, 'f', 'g')")
+        other.commit()
+    run(outbox, dsn, ONCE)
+    assert [workload for _, workload in jobs(queue)] == [b"b", b"d", b"g", b"e"]
+
+
+def test_what_is_recorded_is_not_stored_again(outbox: Address, session: Any, queue: Queue, dsn: str) -> None:
+    """As when MariaDB forgets a deletion: rows that come back as they were are known; another row with an old id is not."""
+    put(session, "a", "b", "c")
+    ask(session, "create table kept as select * from postgear_outbox")
+    run(outbox, dsn, ONCE)
+    ask(session, "insert into postgear_outbox select * from kept where id < 3")
+    ask(session, "insert into postgear_outbox (id, `function`, workload) values (3, 'f', 'new')")
+    run(outbox, dsn, ONCE)
+    assert [workload for _, workload in jobs(queue)] == [b"a", b"b", b"c", b"new"]
+    assert ask(session, "select count(*) from postgear_outbox") == [(0,)]
+
+
+def test_records_are_dropped_a_minute_after_the_deletion(outbox: Address, session: Any, queue: Queue, dsn: str) -> None:
+    for workload in "ab":
+        put(session, workload)
+        run(outbox, dsn, ONCE)
+    assert queue.execute("select count(*) from postgear.relayed").fetchone() == (2,)
+    queue.execute("update postgear.relayed set stored_at = now() - interval '2 minutes'")
+    put(session, "c")
+    run(outbox, dsn, ONCE)
+    assert queue.execute("select batch from postgear.relayed").fetchall() == [(3,)]
+
+
+def test_keys_of_triggers_hold_for_queued_jobs_only(outbox: Address, session: Any, queue: Queue, dsn: str) -> None:
+    put(session, "old", unique_key="k", until_claimed=1)
+    put(session, "between")
+    put(session, "new", unique_key="k", until_claimed=1)
+    put(session, "alone", until_claimed=1)
+    run(outbox, dsn, ONCE)
+    assert [workload for _, workload in jobs(queue)] == [b"new", b"between", b"alone"]
+    queue.execute("update postgear.job set unique_key = null, lease = 1 where workload = 'new'")  # as a claim does
+    put(session, "newer", unique_key="k", until_claimed=1)
+    run(outbox, dsn, ONCE)
+    assert [workload for _, workload in jobs(queue)] == [b"new", b"between", b"alone", b"newer"]
+
+
+def test_poison_rows_are_set_aside_and_can_be_put_back(
+    outbox: Address, session: Any, queue: Queue, dsn: str, mysql_url: str, capsys: Any
+) -> None:
+    put(session, "good 1")
+    put(session, "x", function="f" * 513)
+    put(session, "x", function="")
+    put(session, "x", function="a\0b")
+    put(session, "x", unique_key="ü" * 33)
+    put(session, "x", unique_key="a\0b")
+    put(session, "x", priority=3)
+    put(session, "x", run_at=-1)
+    put(session, "x", run_at=253402300800)
+    put(session, "x", unique_key="a\0b", until_claimed=1)
+    put(session, "good 2")
+    run(outbox, dsn, ONCE)
+    assert [workload for _, workload in jobs(queue)] == [b"good 1", b"good 2"]
+    failed = ask(session, "select id, error, workload from postgear_outbox_failed order by id")
+    assert [(row[0], row[2]) for row in failed] == [(number, b"x") for number in range(2, 11)]
+    assert failed[0][1] == "a function has 1 to 512 bytes, 513 given"
+    assert queue.execute("select rows_moved, rows_failed, rows_waiting, error from postgear.relays").fetchall() == [
+        (2, 9, 0, f"row 10 set aside: {failed[-1][1]}")
+    ]
+    assert cli.main(["mysql", "status", "--mysql", mysql_url, "--json"]) == 0
+    (shown,) = json.loads(capsys.readouterr().out)
+    assert (shown["waiting"], shown["set_aside"], shown["last_error"]) == (0, 9, f"10: {failed[-1][1]}")
+
+    ask(session, "update postgear_outbox_failed set `function` = 'corrected' where id = 2")
+    assert status.retry(outbox, [2]) == 1
+    run(outbox, dsn, ONCE)
+    assert jobs(queue)[-1] == ("corrected", b"x")
+    assert status.retry(outbox, None) == 8
+    run(outbox, dsn, ONCE)
+    assert ask(session, "select count(*) from postgear_outbox_failed") == [(8,)]
+
+
+def test_a_row_that_postgresql_refuses_is_found_among_others(outbox: Address, session: Any, queue: Queue, dsn: str) -> None:
+    queue.execute("""
+        create function refuse() returns trigger language plpgsql as $$
+        begin
+            raise exception 'no such workload here' using errcode = 'invalid_parameter_value';
+        end
+        $$;
+        create trigger refuse before insert on postgear.job for each row when (new.workload = 'bad') execute function refuse();
+    """)
+    put(session, *["good"] * 20, "bad", *["good"] * 30, "bad")
+    run(outbox, dsn, ONCE)
+    assert [workload for _, workload in jobs(queue)] == [b"good"] * 50
+    assert ask(session, "select id, error from postgear_outbox_failed order by id") == [
+        (21, "no such workload here"),
+        (52, "no such workload here"),
+    ]
+
+
+def test_a_full_function_keeps_its_rows_and_others_go_on(
+    outbox: Address, session: Any, queue: Queue, dsn: str, start_relay: Callable[..., RelayProcess]
+) -> None:
+    queue.execute("insert into postgear.function (name, max_high, max_normal, max_low) values ('full', 3, 3, 3)")
+    put(session, *"abcde", function="full")
+    put(session, *"xyz")
+    put(session, "k", function="full", unique_key="k", until_claimed=1)
+    relay = start_relay("--batch", "2")
+    wait_until(lambda: len(jobs(queue)) == 6, "the jobs that fit")
+    assert jobs(queue) == [("full", b"a"), ("full", b"b"), ("full", b"c"), ("f", b"x"), ("f", b"y"), ("f", b"z")]
+    queue.execute("delete from postgear.job")
+    wait_until(lambda: len(jobs(queue)) == 3, "the rest")
+    assert [workload for _, workload in jobs(queue)] == [b"d", b"e", b"k"]
+    assert relay.end() == 0
+
+
+def test_batches_are_cut_by_bytes(outbox: Address, session: Any, queue: Queue, dsn: str) -> None:
+    for _ in range(60):
+        put(session, "x" * 700_000)
+    put(session, "last")
+    assert run(outbox, dsn, ONCE) == 61
+    assert queue.execute("select count(*) from postgear.relayed").fetchone() == (3,)
+    assert jobs(queue)[-1] == ("f", b"last")
+
+
+def test_one_relay_works_and_another_takes_over(
+    outbox: Address, session: Any, queue: Queue, start_relay: Callable[..., RelayProcess]
+) -> None:
+    first = start_relay()
+    first.wait_for_log(" working ")
+    second = start_relay()
+    second.wait_for_log(" standing_by ")
+    put(session, "a")
+    wait_until(lambda: len(jobs(queue)) == 1, "the first job")
+    first.kill()
+    second.wait_for_log(" working ")
+    put(session, "b")
+    wait_until(lambda: len(jobs(queue)) == 2, "the second job")
+    assert second.end() == 0
+
+
+def test_a_relay_that_hangs_is_replaced_and_fenced(
+    outbox: Address, session: Any, queue: Queue, start_relay: Callable[..., RelayProcess]
+) -> None:
+    first = start_relay("--lease", "1")
+    first.wait_for_log(" working ")
+    first.process.send_signal(signal.SIGSTOP)
+    second = start_relay("--lease", "30")
+    second.wait_for_log(" working ")
+    put(session, *"abc")
+    wait_until(lambda: len(jobs(queue)) == 3, "the jobs")
+    first.process.send_signal(signal.SIGCONT)
+    first.wait_for_log(" taken_over ")
+    put(session, *"def")
+    wait_until(lambda: len(jobs(queue)) == 6, "more jobs")
+    assert first.end() == second.end() == 0
+    assert len(jobs(queue)) == 6
+
+
+def test_relays_are_shown(
+    outbox: Address, session: Any, queue: Queue, start_relay: Callable[..., RelayProcess], dsn: str, capsys: Any
+) -> None:
+    relay = start_relay()
+    put(session, "a")
+    shown = "select state, rows_moved, rows_waiting, oldest_seconds, error from postgear.relays"
+    wait_until(lambda: queue.execute(shown).fetchall() == [("working", 1, 0, None, None)], "the relay's report")
+    assert cli.main(["status", "--relays", "--dsn", dsn, "--json"]) == 0
+    (told,) = json.loads(capsys.readouterr().out)
+    assert (told["outbox"], told["state"], told["rows_moved"]) == (str(outbox), "working", 1)
+    relay.kill()
+    queue.execute("update postgear.relay set renewed_at = renewed_at - interval '1 hour'")
+    assert queue.execute("select state from postgear.relays").fetchall() == [("silent",)]

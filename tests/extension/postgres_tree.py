@@ -16,7 +16,7 @@ from postgear.embedded import EmbeddedPostgres
 
 ROOT = Path(__file__).parent.parent.parent
 SOURCE = ROOT / "pg_extension"
-PROGRAMS = ("initdb", "pg_ctl", "postgres", "psql", "pg_dump")
+PROGRAMS = ("initdb", "pg_ctl", "postgres", "psql", "pg_dump", "pg_basebackup")
 
 
 def pg_config() -> str | None:

@@ -149,8 +149,8 @@ def test_a_killed_server_cancels_its_async_jobs_and_drops_the_results_of_its_thr
     @worker.function(f"{name}a")
     async def in_loop(payload: bytes) -> bytes:
         if payload:
-            await asyncio.to_thread(begun.wait, WAIT_SECONDS)
             try:
+                await asyncio.to_thread(begun.wait, WAIT_SECONDS)
                 await asyncio.sleep(3600)
             finally:
                 cancelled.set()

@@ -124,6 +124,8 @@ class Submits:
                     await self.settle(lease_lives=True)
                 if self._batch is not batch:
                     return
+                if self._in_doubt:
+                    continue  # stored, but the standby went meanwhile: sent again it would be there twice
                 if self._function_ids.are_wanted:
                     await self._function_ids.learn()
                 if batch.after_finishes:

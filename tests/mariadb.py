@@ -12,7 +12,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -23,6 +22,8 @@ from typing import Any
 
 import mysql.connector
 import pytest
+
+from tests.ports import free_port
 
 START_SECONDS = 60
 STOP_SECONDS = 60
@@ -61,9 +62,7 @@ class MariaDB:
         self._log = folder / "server.err"  # a name without a dot would get ".err" added
         self.socket = str(folder / "socket")
         self.plugin_dir = folder / "plugin"
-        with socket.socket() as probe:
-            probe.bind((self.host, 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port()
         settings = _SETTINGS | {
             "bind-address": self.host,
             "datadir": str(self._data),

@@ -139,6 +139,7 @@ def test_reload_restarts_when_a_file_changes(start_worker: Start, client: Peer, 
     (folder / "shop" / "__init__.py").write_text("ANSWER = 'another'\n")
     worker.wait_for_log(r" restarting reason=.*shop/__init__.py has changed")
     worker.wait_for_log(r" restarted generation=2")
+    worker.wait_for_log(r" process ended ")  # until then the old one may still take a job
     assert do(client, b"answer", b"") == b"another"
 
     (folder / "shop" / "__init__.py").write_text("ANSWER = (\n")

@@ -23,7 +23,7 @@ from psycopg.conninfo import make_conninfo
 
 from postgear import schema
 from postgear.postmaster import Postmaster
-from tests.server.load import free_port
+from tests.ports import free_port
 
 PROGRAM = Path(sys.executable).with_name("postgear")
 NAME = "postgear_b"

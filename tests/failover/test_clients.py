@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.failover import stock
+from tests.ports import free_port
 from tests.server.bytes import Peer, until
-from tests.server.load import Runner, free_port, query, wait_for
+from tests.server.load import Runner, query, wait_for
 from tests.server_process import ServerProcess
 
 TIMEOUT_MILLISECONDS = "3000"

@@ -14,7 +14,8 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from postgear import cli, schema
-from tests.server.load import free_port, query
+from tests.ports import free_port
+from tests.server.load import query
 from tests.server_process import ServerProcess
 
 ROOT = Path(__file__).parents[2]

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from postgear import schema
+from tests.ports import free_port
 from tests.server.bytes import Peer
-from tests.server.load import Runner, Submitter, drain, free_port, query, wait_for
+from tests.server.load import Runner, Submitter, drain, query, wait_for
 from tests.server_process import ServerProcess
 
 ROOT = Path(__file__).parents[2]

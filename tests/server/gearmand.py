@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.ports import free_port
+
 PROGRAM = "/usr/sbin/gearmand"
 START_SECONDS = 5.0
 
@@ -30,7 +32,7 @@ class Gearmand:
     host = "127.0.0.1"
 
     def __init__(self, folder: Path, *arguments: str, port: int = 0) -> None:
-        self.port = port or self._free_port()
+        self.port = port or free_port()
         self.address = f"{self.host}:{self.port}"
         self._log = folder / f"gearmand-{self.port}.log"
         base = [PROGRAM, "--listen", self.host, "--port", str(self.port), "--log-file", str(self._log)]
@@ -43,12 +45,6 @@ class Gearmand:
             except ConnectionRefusedError:
                 assert self.process.poll() is None, self.log()
                 assert time.monotonic() < deadline, self.log()
-
-    def _free_port(self) -> int:
-        with socket.socket() as probe:
-            probe.bind((self.host, 0))
-            port: int = probe.getsockname()[1]
-            return port
 
     def log(self) -> str:
         return self._log.read_text() if self._log.exists() else ""

@@ -22,6 +22,7 @@ from typing import Any, Protocol
 import psycopg
 
 from postgear.embedded import EmbeddedPostgres
+from tests.ports import free_port
 from tests.server.bytes import Peer, request
 
 PROGRAM = Path(sys.executable).with_name("postgear")
@@ -175,12 +176,6 @@ class UnreadyServer:
         except OSError:
             return False
         return True
-
-
-def free_port() -> int:
-    """Return a port that nobody has at the moment."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def wait_for(condition: Callable[[], Any], what: str, seconds: float = 15.0) -> float:

@@ -49,7 +49,7 @@ def test_stop_lets_running_jobs_end_and_leaves_the_others_in_the_queue(
         go_on.set()
         assert run_of_worker.wait() == "stopped"
     assert client.end(handle) == [("WORK_COMPLETE", b"done")]
-    assert client.status(name.encode()) == (1, 0, 0)
+    until(lambda: client.status(name.encode()), (1, 0, 0))
     assert worker.jobs_done == 1
 
 

@@ -20,7 +20,8 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from tests.failover.chaos.programs import end_with_parent, lasting_port
+from tests.failover.chaos.programs import end_with_parent
+from tests.ports import free_port
 from tests.server.load import query, wait_for
 
 SETTINGS = {
@@ -64,7 +65,7 @@ class Cluster:
 
     def __init__(self, name: str, folder: Path, size: str | None) -> None:
         self.name = name
-        self.port = lasting_port()
+        self.port = free_port()
         self.folder = folder
         self._programs = programs()
         self._account = account()

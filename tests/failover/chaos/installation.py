@@ -6,6 +6,7 @@ import glob
 import os
 import shutil
 import sys
+import time
 from pathlib import Path
 
 import psycopg
@@ -14,13 +15,14 @@ from psycopg.conninfo import make_conninfo
 from postgear import schema
 from tests.failover.chaos.clusters import DATABASE, Pair, account
 from tests.failover.chaos.network import Network
-from tests.failover.chaos.programs import Program, hide_mounts, lasting_port, start
-from tests.server.load import wait_for
+from tests.failover.chaos.programs import Program, hide_mounts, start
+from tests.ports import free_port
 
 SERVERS = ("a", "b")
 WORKERS_PER_SERVER = 3
 DIRECT_WORKERS = 2
 LEASE_SECONDS = 4.0
+READY_SECONDS = 60.0
 QUEUE = "chaos"
 DISK_SIZE = "700M"
 """Of each cluster: what it needs at most is half of that."""
@@ -87,7 +89,7 @@ class Installation:
         with psycopg.connect(self.pair.primary.dsn, autocommit=True) as connection:
             connection.execute(AUDIT)
         for name in SERVERS:
-            port = lasting_port()
+            port = free_port()
             self._start_server(name, port)
             for peer in ("producers", "workers"):
                 self._ports[f"{peer}-{name}"] = self.network.link(f"{peer}-{name}", port)
@@ -126,15 +128,19 @@ class Installation:
 
     def wait_until_ready(self, server: str) -> None:
         """Wait until a server that was just started serves."""
-        log_path = self.servers[server].log_path
-        wait_for(lambda: " ready " in log_path.read_text(errors="replace"), f"server {server} is ready", 30)
+        program = self.servers[server]
+        deadline = time.monotonic() + READY_SECONDS
+        while " ready " not in program.log():
+            assert program.process.poll() is None, f"server {server} ended by itself:\n{program.log()}"
+            assert time.monotonic() < deadline, f"server {server} is not ready after {READY_SECONDS} s:\n{program.log()}"
+            time.sleep(0.05)
 
     def _start_bouncer(self) -> None:
         if not Path(PGBOUNCER).exists():
             return
         folder = self.folder / "bouncer"
         folder.mkdir()
-        port = lasting_port()
+        port = free_port()
         link = self.network.link("bouncer-primary", self.pair.primary.port)
         (folder / "users.txt").write_text('"postgres" ""\n')
         (folder / "pgbouncer.ini").write_text(

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-import random
 import signal
-import socket
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -55,6 +53,10 @@ class Program:
                 preexec_fn=end_with_parent,
             )
 
+    def log(self) -> str:
+        """Return what it has printed, all its starts together."""
+        return self.log_path.read_text(errors="replace")
+
     def kill(self) -> None:
         """SIGKILL, and wait for the end; does nothing once it has ended."""
         self.process.kill()
@@ -75,17 +77,6 @@ class Program:
             self.process.wait(seconds)
         except subprocess.TimeoutExpired:
             self.kill()
-
-
-def lasting_port() -> int:
-    """Return a free port that no outgoing connection will take while its owner is being started again."""
-    while True:
-        port = random.randint(15000, 30000)  # below Linux's ephemeral ports
-        try:
-            socket.create_server(("127.0.0.1", port)).close()
-        except OSError:
-            continue
-        return port
 
 
 def start(

@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from .daemon import Server
 
 PAGE_JOBS: Final = 1000
-SLOW_COUNT_SECONDS: Final = 0.05
+SLOW_COUNT_SECONDS: Final = 0.25
 COUNT_SHARE: Final = 20
-"""A count that took t seconds, longer than SLOW_COUNT_SECONDS, is shown again for 20 t: counting costs at most 5 % of a core."""
+"""A count that took t seconds, longer than SLOW_COUNT_SECONDS, is shown again for 20 t, or until a command changes it:
+counting costs at most 5 % of a core."""
 
 Command = Callable[["Admin", Peer, Sequence[bytes]], Awaitable[bytes]]
 
@@ -170,6 +171,7 @@ class Admin:
             await self._server.exchange.settle()
             found = await self._server.exchange.store.cancel_job(job_id)
         found = dispatcher.cancel(words[2]) or found
+        self._counts_until = 0.0
         return text.OK if found else text.UNKNOWN_JOB
 
     async def create(self, _peer: Peer, words: Sequence[bytes]) -> bytes:
@@ -179,6 +181,7 @@ class Admin:
         rows = await self._server.exchange.store.ensure_functions([words[2]])
         self._server.dispatcher.function(words[2])
         self._server.dispatcher.resolved(rows)
+        self._counts_until = 0.0
         return text.OK
 
     async def drop(self, _peer: Peer, words: Sequence[bytes]) -> bytes:
@@ -193,6 +196,7 @@ class Admin:
         answer = await self._server.exchange.store.drop_function(words[2])
         if answer == "in use":
             return text.FUNCTION_IN_USE
+        self._counts_until = 0.0
         if function is not None:
             dispatcher.forget_function(function)
         return text.OK if answer == "dropped" else text.FUNCTION_NOT_FOUND

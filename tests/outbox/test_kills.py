@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import random
+import select
 import shutil
 import signal
 import tempfile
@@ -44,9 +45,12 @@ class Postgres:
         return self._started[-1].start()
 
     def kill(self) -> None:
-        """Send SIGKILL to the postmaster; the others notice, and end."""
+        """Send SIGKILL to the postmaster and wait for its end; the others notice, and end."""
         pid = int((self._folder / "postgres" / "postmaster.pid").read_text().split()[0])
+        postmaster = os.pidfd_open(pid)
         os.kill(pid, signal.SIGKILL)
+        select.select([postmaster], [], [])
+        os.close(postmaster)
 
     def stop(self) -> None:
         """End it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import urllib.request
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ from postgear.outbox.relay import Settings, run
 from tests.mariadb import MariaDB
 from tests.outbox.conftest import ask, jobs, wait_until
 from tests.outbox.relay_process import RelayProcess
+from tests.server_process import ServerProcess
 
 Queue = psycopg.Connection[Any]
 ONCE = Settings(once=True)
@@ -233,8 +235,24 @@ def test_a_relay_that_hangs_is_replaced_and_fenced(
 
 
 def test_relays_are_shown(
-    outbox: Address, session: Any, queue: Queue, start_relay: Callable[..., RelayProcess], dsn: str, capsys: Any
+    outbox: Address,
+    session: Any,
+    queue: Queue,
+    start_relay: Callable[..., RelayProcess],
+    start_server: Callable[..., ServerProcess],
+    dsn: str,
+    capsys: Any,
 ) -> None:
+    server = start_server("--http", "127.0.0.1:0")
+    port = server.wait_for_log(r"http listens address=127\.0\.0\.1:(\d+)")[1]
+
+    def metrics() -> dict[str, float]:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+            lines = [line.rsplit(" ", 1) for line in answer.read().decode().splitlines()]
+        label = f'{{outbox="{outbox}"}}'
+        return {name.removesuffix(label): float(value) for name, value in lines if name.endswith(label)}
+
+    assert metrics() == {}
     relay = start_relay()
     put(session, "a")
     shown = "select state, rows_moved, rows_waiting, oldest_seconds, error from postgear.relays"
@@ -242,6 +260,16 @@ def test_relays_are_shown(
     assert cli.main(["status", "--relays", "--dsn", dsn, "--json"]) == 0
     (told,) = json.loads(capsys.readouterr().out)
     assert (told["outbox"], told["state"], told["rows_moved"]) == (str(outbox), "working", 1)
+    now = metrics()
+    assert now.pop("postgear_relay_rows_per_second") >= 0
+    assert now == {
+        "postgear_relay_working": 1,
+        "postgear_relay_rows_waiting": 0,
+        "postgear_relay_oldest_seconds": 0,
+        "postgear_relay_rows_moved_total": 1,
+        "postgear_relay_rows_failed_total": 0,
+    }
     relay.kill()
     queue.execute("update postgear.relay set renewed_at = renewed_at - interval '1 hour'")
     assert queue.execute("select state from postgear.relays").fetchall() == [("silent",)]
+    assert metrics()["postgear_relay_working"] == 0

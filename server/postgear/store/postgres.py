@@ -11,7 +11,7 @@ import asyncio
 import logging
 import struct
 from collections.abc import Callable, Sequence
-from struct import pack, unpack
+from struct import pack
 from typing import Final, NamedTuple
 
 from psycopg import pq
@@ -21,6 +21,7 @@ from postgear.job import ClaimedJob, Durability, FunctionCount, FunctionRow, Joi
 from postgear.logs import event
 
 from . import arrays
+from .results import boolean, data, float_or_none, integer, integer_or_none
 from .session import Outcome, Session
 
 log = logging.getLogger("postgear.store")
@@ -51,6 +52,8 @@ CLAIM: Final = {
 ASK: Final = {
     b"has_sync_standby": b"select postgear.has_sync_standby()",
     b"standbys": b"select name, state, sync_state, lag_bytes, lag_seconds from postgear.standbys()",
+    b"relays": b"select outbox, state = 'working', rows_waiting, oldest_seconds, rows_per_second, rows_moved, rows_failed"
+    b" from postgear.relays order by outbox",
     b"cancel_job": b"select postgear.cancel_job($1::bigint)",
     b"is_full": b"select postgear.is_full($1::integer, $2::integer)",
     b"job_status": b"select * from postgear.job_status($1::bigint, $2::bytea)",
@@ -101,6 +104,18 @@ class Standby(NamedTuple):
     sync_state: str | None
     lag_bytes: int | None
     lag_seconds: float | None
+
+
+class Relay(NamedTuple):
+    """An outbox in MariaDB or MySQL, as its relay told last; what it has not told is None. oldest_seconds: None: no row waits."""
+
+    outbox: str
+    is_working: bool
+    waiting: int | None
+    oldest_seconds: float | None
+    rows_per_second: float | None
+    moved: int
+    failed: int
 
 
 class PostgresStore:
@@ -163,7 +178,7 @@ class PostgresStore:
         """
         result = await self._leasing.run(CLUSTER)
         name, pid = self._registered
-        before, cluster = self.cluster, Cluster(*(_bytes(result, 0, column).decode() for column in range(3)))
+        before, cluster = self.cluster, Cluster(*(data(result, 0, column).decode() for column in range(3)))
         self.cluster = cluster
         if before is None or before == cluster:
             return
@@ -179,7 +194,7 @@ class PostgresStore:
             is_the_same_system=before.system == cluster.system,
         )
         owner = await self._leasing.call(b"is_owner", pack(">q", self.lease), name.encode(), pack(">i", pid), writes=False)
-        self._is_owner = _bool(owner, 0, 0)
+        self._is_owner = boolean(owner, 0, 0)
 
     async def _end_old_sessions(self) -> None:
         """End backends of lost connections: one may still be at a statement, and would commit after the caller has settled.
@@ -207,11 +222,9 @@ class PostgresStore:
         result = await self._submit.call(b"learn_functions", arrays.bytea_array(names))
         rows = []
         for row in range(result.ntuples):
-            limits = (_int4(result, row, 2), _int4(result, row, 3), _int4(result, row, 4))
-            durability = Durability[_bytes(result, row, 6).decode().upper()]
-            rows.append(
-                FunctionRow(_bytes(result, row, 0), _int4(result, row, 1) or 0, limits, _bool(result, row, 5), durability)
-            )
+            limits = (integer_or_none(result, row, 2), integer_or_none(result, row, 3), integer_or_none(result, row, 4))
+            durability = Durability[data(result, row, 6).decode().upper()]
+            rows.append(FunctionRow(data(result, row, 0), integer(result, row, 1), limits, boolean(result, row, 5), durability))
         return rows
 
     async def submit_jobs(self, batch: SubmitBatch) -> Sequence[int]:
@@ -256,30 +269,43 @@ class PostgresStore:
     async def settle_batch(self, batch: SubmitBatch) -> Sequence[int] | None:
         """See ``base.Store``."""
         lease, number = batch.sent_as
-        data = (await self._submit.call(b"settle_batch", pack(">q", lease), pack(">q", number))).get_value(0, 0)
-        return None if data is None else arrays.read_int8_array(data)
+        ids = (await self._submit.call(b"settle_batch", pack(">q", lease), pack(">q", number))).get_value(0, 0)
+        return None if ids is None else arrays.read_int8_array(ids)
 
     async def has_sync_standby(self, *, asking: bool = False) -> bool:
         """Whether commits wait for a synchronous standby, and one is connected. *asking*: not in the way of submits."""
         session = self._asking if asking else self._submit
-        return _bool(await session.call(b"has_sync_standby", writes=False), 0, 0)
+        return boolean(await session.call(b"has_sync_standby", writes=False), 0, 0)
 
     async def standbys(self) -> list[Standby]:
         """Return the standbys that stream."""
         result = await self._asking.call(b"standbys", writes=False)
-        rows = []
-        for row in range(result.ntuples):
-            name, state, sync_state, lag_bytes, lag_seconds = (result.get_value(row, column) for column in range(5))
-            rows.append(
-                Standby(
-                    (name or b"").decode(),
-                    None if state is None else state.decode(),
-                    None if sync_state is None else sync_state.decode(),
-                    None if lag_bytes is None else int.from_bytes(lag_bytes, "big", signed=True),
-                    None if lag_seconds is None else float(unpack(">d", lag_seconds)[0]),
-                )
+        return [
+            Standby(
+                data(result, row, 0).decode(),
+                data(result, row, 1).decode() or None,
+                data(result, row, 2).decode() or None,
+                integer_or_none(result, row, 3),
+                float_or_none(result, row, 4),
             )
-        return rows
+            for row in range(result.ntuples)
+        ]
+
+    async def relays(self) -> list[Relay]:
+        """Return the outboxes whose rows relays move here."""
+        result = await self._asking.call(b"relays", writes=False)
+        return [
+            Relay(
+                data(result, row, 0).decode(),
+                boolean(result, row, 1),
+                integer_or_none(result, row, 2),
+                float_or_none(result, row, 3),
+                float_or_none(result, row, 4),
+                integer(result, row, 5),
+                integer(result, row, 6),
+            )
+            for row in range(result.ntuples)
+        ]
 
     async def claim_jobs(self, lanes: Sequence[Lane], max_bytes: int, max_jobs: int | None = None) -> list[ClaimedJob]:
         """See ``base.Store``."""
@@ -307,17 +333,17 @@ class PostgresStore:
         if not result.ntuples:
             return None
         return JoinedJob(
-            _int8(result, 0, 0),
-            _bool(result, 0, 1),
-            _int2(result, 0, 2),
-            _int2(result, 0, 3),
+            integer(result, 0, 0),
+            boolean(result, 0, 1),
+            integer(result, 0, 2),
+            integer(result, 0, 3),
             result.get_value(0, 4),
-            _bytes(result, 0, 5),
+            data(result, 0, 5),
         )
 
     async def is_full(self, function_id: int, limit: int) -> bool:
         """See ``base.Store``."""
-        return _bool(await self._asking.call(b"is_full", pack(">i", function_id), pack(">i", limit), writes=False), 0, 0)
+        return boolean(await self._asking.call(b"is_full", pack(">i", function_id), pack(">i", limit), writes=False), 0, 0)
 
     async def finish_jobs(self, ids: Sequence[int]) -> list[int]:
         """See ``base.Store``."""
@@ -344,12 +370,11 @@ class PostgresStore:
 
     async def cancel_job(self, job_id: int) -> bool:
         """See ``base.Store``."""
-        return _bool(await self._asking.call(b"cancel_job", pack(">q", job_id)), 0, 0)
+        return boolean(await self._asking.call(b"cancel_job", pack(">q", job_id)), 0, 0)
 
     async def promote_jobs(self) -> float | None:
         """See ``base.Store``."""
-        data = (await self._claim.call(b"promote_jobs")).get_value(0, 0)
-        return None if data is None else float(unpack(">d", data)[0])
+        return float_or_none(await self._claim.call(b"promote_jobs"), 0, 0)
 
     async def record_attempts(self, attempts: dict[int, int]) -> None:
         """See ``base.Store``."""
@@ -374,13 +399,13 @@ class PostgresStore:
         result = await self._asking.call(b"job_status", wanted, key, writes=False)
         if not result.ntuples or result.get_value(0, 0) is None:
             return None
-        return StoredStatus(_int8(result, 0, 0), _bool(result, 0, 1), _int8(result, 0, 2), _int8(result, 0, 3))
+        return StoredStatus(integer(result, 0, 0), boolean(result, 0, 1), integer(result, 0, 2), integer(result, 0, 3))
 
     async def count_jobs(self) -> list[FunctionCount]:
         """See ``base.Store``."""
         result = await self._asking.call(b"count_jobs", pack(">q", self.lease), writes=False)
         return [
-            FunctionCount(_bytes(result, row, 0), *(_int8(result, row, column) for column in range(1, 6)))
+            FunctionCount(data(result, row, 0), *(integer(result, row, column) for column in range(1, 6)))
             for row in range(result.ntuples)
         ]
 
@@ -388,18 +413,18 @@ class PostgresStore:
         """See ``base.Store``."""
         result = await self._asking.call(b"list_jobs", pack(">q", after_id), pack(">i", limit), writes=False)
         return [
-            ListedJob(_int8(result, row, 0), _int2(result, row, 1), _bool(result, row, 2), result.get_value(row, 3))
+            ListedJob(integer(result, row, 0), integer(result, row, 1), boolean(result, row, 2), result.get_value(row, 3))
             for row in range(result.ntuples)
         ]
 
     async def set_limits(self, name: bytes, high: int, normal: int, low: int) -> bool:
         """See ``base.Store``."""
         limits = [pack(">i", min(max(limit, 0), 2**31 - 1)) for limit in (high, normal, low)]
-        return _bool(await self._asking.call(b"set_limits", name, *limits), 0, 0)
+        return boolean(await self._asking.call(b"set_limits", name, *limits), 0, 0)
 
     async def drop_function(self, name: bytes) -> str:
         """See ``base.Store``."""
-        return _bytes(await self._asking.call(b"drop_function", name), 0, 0).decode()
+        return data(await self._asking.call(b"drop_function", name), 0, 0).decode()
 
     async def register_server(self, name: str, address: str, pid: int, version: str, lease_seconds: float) -> None:
         """See ``base.Store``."""
@@ -435,21 +460,21 @@ class PostgresStore:
     async def same_named(self, name: str) -> list[tuple[str, str]]:
         """Return address and pid of the other servers that live and have this name."""
         result = await self._leasing.call(b"same_named", name.encode(), pack(">q", self.lease), writes=False)
-        return [(_bytes(result, row, 0).decode(), _bytes(result, row, 1).decode()) for row in range(result.ntuples)]
+        return [(data(result, row, 0).decode(), data(result, row, 1).decode()) for row in range(result.ntuples)]
 
     def _take_lease(self, result: pq.abc.PGresult, name: str, pid: int) -> None:
         if not result.ntuples:
             raise StoreError("a lease was asked for and none given: the functions in the database are not postgear's")
-        self.lease = _int8(result, 0, 0)
+        self.lease = integer(result, 0, 0)
         self._registered = (name, pid)
         self._is_owner = True
-        self.queue_name = _bytes(result, 0, 1).decode()
+        self.queue_name = data(result, 0, 1).decode()
 
     async def renew_lease(self, *, sleeping: bool) -> bool:
         """See ``base.Store``."""
         if not self._is_owner:
             return False
-        return _bool(await self._leasing.call(b"renew_lease", pack(">q", self.lease), pack(">?", sleeping)), 0, 0)
+        return boolean(await self._leasing.call(b"renew_lease", pack(">q", self.lease), pack(">?", sleeping)), 0, 0)
 
     async def end_lease(self) -> None:
         """See ``base.Store``."""
@@ -458,26 +483,4 @@ class PostgresStore:
     async def reap_leases(self) -> list[tuple[int, int]]:
         """See ``base.Store``."""
         result = await self._asking.call(b"reap_leases")
-        return [(_int8(result, row, 0), _int4(result, row, 1) or 0) for row in range(result.ntuples)]
-
-
-def _bytes(result: pq.abc.PGresult, row: int, column: int) -> bytes:
-    return result.get_value(row, column) or b""
-
-
-def _bool(result: pq.abc.PGresult, row: int, column: int) -> bool:
-    return result.get_value(row, column) == b"\x01"
-
-
-def _int2(result: pq.abc.PGresult, row: int, column: int) -> int:
-    data = result.get_value(row, column)
-    return 0 if data is None else int.from_bytes(data, "big", signed=True)
-
-
-def _int4(result: pq.abc.PGresult, row: int, column: int) -> int | None:
-    data = result.get_value(row, column)
-    return None if data is None else int.from_bytes(data, "big", signed=True)
-
-
-def _int8(result: pq.abc.PGresult, row: int, column: int) -> int:
-    return _int2(result, row, column)
+        return [(integer(result, row, 0), integer(result, row, 1)) for row in range(result.ntuples)]

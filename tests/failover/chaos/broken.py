@@ -16,7 +16,8 @@ from postgear.store import postgres, session
 
 def ack_local() -> None:
     """Acknowledge what only the primary has."""
-    session._SETTINGS = b"select set_config('synchronous_commit', 'local', false), " + session._SETTINGS.removeprefix(b"select ")
+    local = b"select set_config('synchronous_commit', 'local', false), "
+    session.SETTINGS = local + session.SETTINGS.removeprefix(b"select ")  # type: ignore[misc]
 
 
 def ack_in_doubt() -> None:

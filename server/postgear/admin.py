@@ -147,16 +147,22 @@ class Admin:
                 continue
             retries = job.attempt - (job.state is JobState.RUNNING)
             lines.append(job.unique + b"\n" if uniques else b"%b\t%d\t%d\t0\n" % (job.handle, retries, job.cancelled))
-        yield b"".join(lines)
-        last = 0
-        while page := await server.exchange.store.list_jobs(last, PAGE_JOBS):
-            last = page[-1].id
-            if uniques:
-                yield b"".join((b"-" if len(each.unique_key or b"") > 64 else each.unique_key or b"") + b"\n" for each in page)
-            else:
-                prefix = server.dispatcher.background_prefix
-                yield b"".join(b"%b%d\t%d\t0\t1\n" % (prefix, each.id, each.attempt - each.running) for each in page)
-        yield text.END
+        last, is_more = 0, True
+        while is_more:
+            page = await server.exchange.store.list_jobs(last, PAGE_JOBS)
+            is_more = len(page) == PAGE_JOBS
+            for each in page:
+                last = each.id
+                if uniques:
+                    lines.append((b"-" if len(each.unique_key or b"") > 64 else each.unique_key or b"") + b"\n")
+                else:
+                    prefix = server.dispatcher.background_prefix
+                    lines.append(b"%b%d\t%d\t0\t1\n" % (prefix, each.id, each.attempt - each.running))
+            if not is_more:
+                # Together with the last of them: gearadmin prints what has come, and would end before a part that comes later.
+                lines.append(text.END)
+            yield b"".join(lines)
+            lines.clear()
 
     async def cancel(self, _peer: Peer, words: Sequence[bytes]) -> bytes:
         """``cancel job HANDLE``."""

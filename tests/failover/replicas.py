@@ -91,6 +91,7 @@ def set_synchronous(dsn: str, name: str) -> None:
         connection.execute(f"alter system set synchronous_standby_names = '{name}'")
         connection.execute("select pg_reload_conf()")
     wait_for(lambda: query(dsn, "show synchronous_standby_names") == [(name,)], "it is configured")
+    query(dsn, "checkpoint")  # the checkpointer has read it then: commits wait, or do not any more
 
 
 def kill(postgres: PrivatePostgres) -> None:

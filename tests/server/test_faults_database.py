@@ -326,6 +326,7 @@ def test_a_commit_that_only_waits_for_a_standby_is_no_ack(
         connection.execute("select pg_reload_conf()")
         try:
             until(lambda: connection.execute("show synchronous_standby_names").fetchone(), ("nobody",))
+            connection.execute("checkpoint")  # the checkpointer has read it then: commits wait
             client.send("SUBMIT_JOB_BG", b"f", b"", b"unsafe")
             wait_for(
                 lambda: connection.execute(f"select pg_cancel_backend(pid) from pg_stat_activity where {waits}").fetchall(),

@@ -437,6 +437,16 @@ def synchronous_dsn() -> Iterator[str]:
         shutil.rmtree(folder)
 
 
+def wait_for_standby(admin: Connection, names: str) -> None:
+    """Let commits wait for these standbys from now on, or for none."""
+    admin.execute("alter system set synchronous_standby_names = " + names)  # type: ignore[arg-type]
+    admin.execute("select pg_reload_conf()")
+    while value(admin, "show synchronous_standby_names") != names.strip("'"):
+        pass
+    # Commits wait as soon as the checkpointer has read it, which it does before it begins a checkpoint.
+    admin.execute("checkpoint")
+
+
 def test_a_commit_whose_wait_for_the_standby_was_cancelled_is_in_doubt(synchronous_dsn: str) -> None:
     lost: list[bool] = []
 
@@ -449,10 +459,7 @@ def test_a_commit_whose_wait_for_the_standby_was_cancelled_is_in_doubt(synchrono
         batch = SubmitBatch()
         batch.peers, batch.functions, batch.priorities = [Peer()], [function], [1]
         batch.unique_keys, batch.workloads, batch.claims = [b""], [b"work"], [True]
-        admin.execute("alter system set synchronous_standby_names = 'nobody'")
-        admin.execute("select pg_reload_conf()")
-        while value(admin, "show synchronous_standby_names") != "nobody":
-            pass
+        wait_for_standby(admin, "'nobody'")
         submit = asyncio.create_task(store.submit_jobs(batch))
         waiting = "select pid from pg_stat_activity where application_name = 'postgear a submit' and wait_event = 'SyncRep'"
         while not (found := rows(admin, waiting)):
@@ -473,12 +480,6 @@ def test_a_commit_whose_wait_for_the_standby_was_cancelled_is_in_doubt(synchrono
 
 @pytest.mark.parametrize("limit", [None, 1])
 def test_who_joins_a_job_that_only_the_primary_has_waits_for_the_standby(synchronous_dsn: str, limit: int | None) -> None:
-    def wait_for_standby(names: str) -> None:
-        admin.execute("alter system set synchronous_standby_names = " + names)  # type: ignore[arg-type]
-        admin.execute("select pg_reload_conf()")
-        while value(admin, "show synchronous_standby_names") != names.strip("'"):
-            pass
-
     with (
         psycopg.connect(synchronous_dsn, autocommit=True) as admin,
         psycopg.connect(synchronous_dsn, autocommit=True) as joining,
@@ -486,7 +487,7 @@ def test_who_joins_a_job_that_only_the_primary_has_waits_for_the_standby(synchro
         admin.execute("set synchronous_commit = local")
         admin.execute("select postgear.function_id('f')")
         admin.execute("update postgear.function set max_normal = %s where name = 'f'", (limit,))
-        wait_for_standby("'nobody'")
+        wait_for_standby(admin, "'nobody'")
         # As a commit whose wait was cancelled, or that a restart cut short, leaves it: seen by all, not at the standby.
         handle = value(admin, "select gman_do_background('f', 'w', 'u')")
 
@@ -501,6 +502,6 @@ def test_who_joins_a_job_that_only_the_primary_has_waits_for_the_standby(synchro
             pass
         admin.execute("select pg_cancel_backend(%s)", (pid,))
         thread.join()
-        wait_for_standby("''")
+        wait_for_standby(admin, "''")
         assert joined == [handle]
         assert warnings == ["WARNING"]

@@ -193,7 +193,7 @@ def test_max_jobs_are_taken_and_no_more(make_worker: MakeWorker, client: Client,
         assert run.wait() == "max_jobs"
 
     assert worker.jobs_done == 7
-    assert client.status(name.encode()) == (13, 0, 0)
+    until(lambda: client.status(name.encode()), (13, 0, 0))
 
 
 def test_a_worker_that_needs_too_much_memory_stops(make_worker: MakeWorker) -> None:

@@ -9,10 +9,11 @@ from collections.abc import Callable
 from typing import Any
 
 import psycopg
+import pytest
 
 from postgear import cli
-from postgear.outbox import status
-from postgear.outbox.connecting import Address
+from postgear.outbox import rows, status
+from postgear.outbox.connecting import Address, connection
 from postgear.outbox.relay import Settings, run
 from tests.mariadb import MariaDB
 from tests.outbox.conftest import ask, jobs, wait_until
@@ -71,9 +72,6 @@ def test_a_later_id_that_commits_first_loses_no_row(
 
 def test_a_relay_does_not_block_writers(outbox: Address, session: Any, mariadb: MariaDB, queue: Queue, dsn: str) -> None:
     """Rows committed between, before and after those that are moved go in while the relay's deletion has not committed."""
-    from postgear.outbox import rows
-    from postgear.outbox.connecting import connection
-
     put(session, *"abc")
     with connection(outbox) as other:
         other.start_transaction()
@@ -84,6 +82,40 @@ def test_a_relay_does_not_block_writers(outbox: Address, session: Any, mariadb: 
         other.commit()
     run(outbox, dsn, ONCE)
     assert [workload for _, workload in jobs(queue)] == [b"b", b"d", b"g", b"e"]
+
+
+@pytest.mark.parametrize(("count", "every"), [(7, 1), (1000, 1), (1000, 5)])
+def test_an_open_transaction_does_not_block_the_relay(outbox: Address, mariadb: MariaDB, count: int, every: int) -> None:
+    """Deleted by lookups: were the table read through, the uncommitted row would be waited for."""
+    with mariadb.connect(database=outbox.database, autocommit=False) as slow:
+        with connection(outbox) as other:
+            put(other, *["x"] * (count // 2))
+            put(slow, "open")
+            put(other, *["x"] * (count - count // 2))
+            ask(other, "set innodb_lock_wait_timeout = 1")
+            ids = [row.id for row in rows.read(other, count).rows][::every]
+            rows.delete(other, ids)
+            rows.set_aside(other, {row.id: "wrong" for row in rows.read(other, 5).rows})
+            status.retry(outbox, None)
+            rows.waiting(other)
+        slow.rollback()
+
+
+def test_jobs_come_while_a_transaction_is_open(outbox: Address, session: Any, mariadb: MariaDB, queue: Queue, dsn: str) -> None:
+    with mariadb.connect(database=outbox.database, autocommit=False) as slow:
+        ask(session, "set global innodb_lock_wait_timeout = 1")  # for the relay's session
+        try:
+            put(session, *"ab")
+            put(slow, "open")
+            put(session, *"cdefg")
+            assert run(outbox, dsn, Settings(batch_rows=3, once=True)) == 7
+            put(session, *"hijk", "")
+            assert run(outbox, dsn, ONCE) == 5
+        finally:
+            ask(session, "set global innodb_lock_wait_timeout = default")
+        slow.commit()
+    assert run(outbox, dsn, ONCE) == 1
+    assert b"".join(workload for _, workload in jobs(queue)) == b"abcdefghijkopen"
 
 
 def test_what_is_recorded_is_not_stored_again(outbox: Address, session: Any, queue: Queue, dsn: str) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from postgear import cli
 from postgear.errors import ConfigError, OutboxError, OutboxRefused, OutboxUnavailable, StoreError
-from postgear.outbox import connecting, schema
+from postgear.outbox import connecting, rows, schema
 from postgear.outbox.connecting import Address, parse
 from postgear.outbox.relay import Settings, run
 from tests.mariadb import MariaDB
@@ -180,6 +180,20 @@ def test_statement_based_binary_logs(start_mariadb: Callable[..., MariaDB], dsn:
         schema.install(address)
         ask(session, "insert into app.postgear_outbox (`function`, workload) values ('f', 'a'), ('f', 'b')")
         assert run(address, dsn, ONCE) == 2
+        with server.connect(database="app", autocommit=False) as slow, connecting.connection(address) as relay:
+            insert = "insert into app.postgear_outbox (`function`, workload) values "
+            ask(session, insert + "('f', 'c')")
+            ask(slow, insert + "('f', 'open')")
+            ask(session, insert + "('f', 'd'), ('f', 'e')")
+            ask(session, "set innodb_lock_wait_timeout = 1")
+            ask(relay, "set innodb_lock_wait_timeout = 1")
+            relay.start_transaction()
+            rows.delete(relay, [row.id for row in rows.read(relay, 10).rows])
+            ask(slow, insert + "('f', 'open')")
+            ask(session, insert + "('f', 'g')")
+            relay.commit()
+            slow.commit()
+        assert run(address, dsn, ONCE) == 3
         ask(session, "create user u@localhost identified by 'p'")
         ask(session, "grant all on app.* to u@localhost")
         with pytest.raises(OutboxRefused, match="set global log_bin_trust_function_creators = on"):

@@ -131,8 +131,8 @@ def _second(run_at: int) -> int:
 def delete(session: Any, ids: list[int]) -> None:
     """Delete these rows; returns after commit. Rows that are gone already do not matter."""
     if ids:
-        # One lookup by the key for each id. `where id in (...)` reads the whole table once the ids are a good part of it, and then
-        # waits for the row of every transaction that has not ended; a range takes rows that commit between two that were moved.
+        # One lookup by the key for each id. `where id in (...)` reads the whole table once the ids are a good part of it, and waits
+        # then for the row of every transaction that has not ended; a range takes rows that commit between two that were moved.
         with session.cursor() as cursor:
             cursor.execute(
                 "delete moved from json_table(%s, '$[*]' columns (id bigint path '$')) as given"

@@ -36,7 +36,7 @@ _OWNER_GRANTS: Final = (
 _RELAY_GRANTS: Final = (
     "grant select on `{}`.postgear_schema",
     "grant select, delete on `{}`.postgear_outbox",
-    "grant select, insert, delete on `{}`.postgear_outbox_failed",
+    "grant select, insert on `{}`.postgear_outbox_failed",
 )
 _COMMAND: Final = re.compile(r"([A-Z ,]+) command denied to user (\S+) for table (\S+)")
 

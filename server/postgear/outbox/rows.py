@@ -131,7 +131,7 @@ def _second(run_at: int) -> int:
 def delete(session: Any, ids: list[int]) -> None:
     """Delete these rows; returns after commit. Rows that are gone already do not matter."""
     if ids:
-        # One lookup by the key for each id. `where id in (...)` reads the whole table once the ids are a good part of it, and waits
+        # A lookup by the key for each id. `where id in (...)` reads the whole table once the ids are a good part of it, and waits
         # then for the row of every transaction that has not ended; a range takes rows that commit between two that were moved.
         with session.cursor() as cursor:
             cursor.execute(
@@ -162,7 +162,7 @@ def set_aside(session: Any, wrong: dict[int, str]) -> None:
         with session.cursor() as cursor:
             for row_id, error in wrong.items():
                 cursor.execute(
-                    f"replace into postgear_outbox_failed (id, {_COLUMNS}, error)"
+                    f"insert into postgear_outbox_failed (id, {_COLUMNS}, error)"
                     f" select id, {_COLUMNS}, %s from postgear_outbox where id = %s",
                     (error[:2000], row_id),
                 )
@@ -179,14 +179,14 @@ def put_back(session: Any, ids: Sequence[int] | None) -> int:
     where = "" if ids is None else f" where id in ({','.join(map(str, ids)) or 'null'})"
     session.start_transaction()
     with session.cursor() as cursor:
-        cursor.execute(f"select id from postgear_outbox_failed{where} order by id for update")
+        cursor.execute(f"select number from postgear_outbox_failed{where} order by number for update")
         found = ",".join(str(row[0]) for row in cursor.fetchall())
         if found:
             cursor.execute(
-                f"insert into postgear_outbox ({_COLUMNS}) select {_COLUMNS} from postgear_outbox_failed where id in ({found})"
-                " order by id"
+                f"insert into postgear_outbox ({_COLUMNS}) select {_COLUMNS} from postgear_outbox_failed"
+                f" where number in ({found}) order by id, number"
             )
-            cursor.execute(f"delete from postgear_outbox_failed where id in ({found})")
+            cursor.execute(f"delete from postgear_outbox_failed where number in ({found})")
     session.commit()
     return found.count(",") + 1 if found else 0
 

@@ -65,10 +65,13 @@ def upgrade() -> None:
 
         create table postgear.imported (
             digest      bytea primary key,
-            imported_at timestamptz not null default now()
+            imported_at timestamptz not null default now(),
+            deletes     boolean not null
         );
         comment on table postgear.imported is
             'SHA-256 of each row of gearmand''s queue table that was imported and may still be there: not to import it twice.';
+        comment on column postgear.imported.deletes is
+            'The run that imported the row meant to delete it next; else it stays, and nothing tells it from the same job queued anew.';
         """
     )
 
@@ -84,7 +87,7 @@ def downgrade() -> None:
         drop function if exists postgear.report_relay(
             integer, bigint, bigint, bigint, bigint, double precision, double precision, text
         );
-        drop function if exists postgear.import_jobs(bytea[], bytea[], bytea[], bytea[], smallint[], bigint[]);
+        drop function if exists postgear.import_jobs(bytea[], bytea[], bytea[], bytea[], smallint[], bigint[], boolean);
         drop table postgear.relayed, postgear.relay, postgear.imported;
         """
     )

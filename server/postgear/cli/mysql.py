@@ -239,4 +239,10 @@ def _import(arguments: argparse.Namespace) -> int:
     print(f"{done.imported} jobs imported, {done.known} were before, {done.deleted} rows deleted")
     for error in done.wrong:
         print(f"postgear: left where it is: {error}")
-    return 1 if done.wrong else 0
+    if done.kept:
+        print(
+            f"postgear: {done.kept} rows are left: a run without --delete imported them, and gearmand may have queued the same "
+            "jobs again since. If it has not run since, delete them yourself; if they are new jobs, run in PostgreSQL: "
+            "delete from postgear.imported; then import again"
+        )
+    return 1 if done.wrong or done.kept else 0

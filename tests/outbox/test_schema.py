@@ -174,7 +174,8 @@ def test_what_is_missing_is_told_with_the_statement(
     assert f"run: postgear mysql install --mysql mysql://…/{mysql_database}" in refusal()
     schema.install(parse(url_of(mariadb, mysql_database)))
     with mariadb.connect(database=mysql_database) as session:
-        ask(session, "create or replace user relay@localhost identified by 'p'")
+        ask(session, "drop user if exists relay@localhost")
+        ask(session, "create user relay@localhost identified by 'p'")
         told = refusal("relay", "p")
         for rights in (
             "select on %.postgear_schema",

@@ -14,6 +14,8 @@ from postgear.outbox.connecting import Address
 from postgear.outbox.triggers import Options
 from tests.outbox.conftest import ask
 
+MADE = "select trigger_name, action_statement from information_schema.triggers where trigger_schema = database() order by 1"
+
 
 @pytest.fixture
 def item(session: Any) -> None:
@@ -155,14 +157,14 @@ def test_only_what_is_ours_on_this_table_is_replaced(outbox: Address, session: A
     assert triggers.create(outbox, "other", "index", None, Options()) == "postgear_other_index"
     with pytest.raises(OutboxError, match="trigger ours_update already exists; --replace replaces it"):
         triggers.create(outbox, "item", "index", "ours", Options(("delete", "update")))
-    found = [row[0] for row in ask(session, "select trigger_name from information_schema.triggers order by 1") if "_" in row[0]]
+    found = [row[0] for row in ask(session, MADE)]
     assert found == ["audit_insert", "ours_insert", "ours_update", "postgear_other_index_insert"]
 
 
 def test_what_the_server_does_not_take_leaves_the_old_triggers(outbox: Address, session: Any, item: None) -> None:
     events = ("insert", "update", "delete")
     triggers.create(outbox, "item", "index", None, Options(events))
-    before = ask(session, "select trigger_name, action_statement from information_schema.triggers order by 1")
+    before = ask(session, MADE)
     for when in ("new.nonsense = 1", "new.id = )"):
         with pytest.raises(OutboxError):
             triggers.create(outbox, "item", "index", None, Options(("insert", "update"), when=when, replace=True))
@@ -171,7 +173,7 @@ def test_what_the_server_does_not_take_leaves_the_old_triggers(outbox: Address, 
     # Of several events the last is wrong.
     with pytest.raises(OutboxError):
         triggers.create(outbox, "item", "index", None, Options(("insert", "delete"), when="`new`.id = 1", replace=True))
-    assert ask(session, "select trigger_name, action_statement from information_schema.triggers order by 1") == before
+    assert ask(session, MADE) == before
     triggers.create(outbox, "item", "index", None, Options(events, payload="key", replace=True))
     ask(session, "insert into item values (1, 'a', 1, 0)")
     assert queued(session) == [{"id": 1}]
@@ -224,7 +226,8 @@ def test_other_refusals(outbox: Address, session: Any, item: None) -> None:
 
 def test_who_writes_needs_no_right_on_the_outbox(outbox: Address, session: Any, item: None, mariadb: Any) -> None:
     triggers.create(outbox, "item", "f", None, Options())
-    ask(session, "create or replace user app@localhost identified by 'p'")
+    ask(session, "drop user if exists app@localhost")
+    ask(session, "create user app@localhost identified by 'p'")
     ask(session, f"grant insert on {outbox.database}.item to app@localhost")
     with mariadb.connect(user="app", password="p", database=outbox.database) as other:
         ask(other, "insert into item values (1, 'a', 1, 0)")

@@ -71,7 +71,7 @@ def upgrade() -> None:
         comment on table postgear.imported is
             'SHA-256 of each row of gearmand''s queue table that was imported and may still be there: not to import it twice.';
         comment on column postgear.imported.deletes is
-            'The run that imported the row meant to delete it next; else it stays, and nothing tells it from the same job queued anew.';
+            'The run meant to delete the row next; else it stays, and nothing tells it from the same job queued anew.';
         """
     )
 

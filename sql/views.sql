@@ -42,14 +42,17 @@ from postgear.server
 where server.kind = 'worker';
 
 create or replace view postgear.relays as
--- The outboxes in MariaDB and MySQL and how their rows come into the queue. state: working; silent: no relay has been heard of for
--- as long as it may be. oldest_seconds: how far the queue is behind; null: no row waits.
+-- The outboxes in MariaDB and MySQL and how their rows come into the queue. state: working; failing: the relay cannot read the
+-- outbox; silent: no relay has been heard of for as long as it may be. rows_waiting: as seen last. oldest_seconds: how far the queue
+-- is behind; while nobody reads the outbox, how far it may be: since the oldest row seen, or the last look; null: no row waits.
 select
     relay.outbox,
-    case when relay.renewed_at < now() - make_interval(secs => relay.lease_seconds) then 'silent' else 'working' end as state,
+    judged.state,
     relay.holder,
     relay.rows_waiting,
-    relay.oldest_seconds,
+    extract(epoch from
+        clock_timestamp() - coalesce(relay.oldest_at, case when judged.state <> 'working' then relay.looked_at end)
+    )::double precision as oldest_seconds,
     relay.rows_per_second,
     relay.rows_moved,
     relay.rows_failed,
@@ -57,7 +60,14 @@ select
     relay.error_at,
     relay.renewed_at,
     relay.source
-from postgear.relay;
+from postgear.relay
+cross join lateral (
+    select case
+        when relay.renewed_at < now() - make_interval(secs => relay.lease_seconds) then 'silent'
+        when relay.is_failing then 'failing'
+        else 'working'
+    end as state
+) as judged;
 
 create or replace view postgear.triggers as
 -- What postgear.create_trigger made. state: as in "enable", or "disabled" or "mixed" (alter table ... disable trigger), or

@@ -27,7 +27,9 @@ def upgrade() -> None:
             rows_moved      bigint not null default 0,
             rows_failed     bigint not null default 0,
             rows_waiting    bigint,
-            oldest_seconds  double precision,
+            oldest_at       timestamptz,
+            looked_at       timestamptz not null default now(),
+            is_failing      boolean not null default false,
             rows_per_second double precision,
             error           text,
             error_at        timestamptz,
@@ -39,12 +41,16 @@ def upgrade() -> None:
             'The fencing token: it grows when another relay takes over, and each batch names it.';
         comment on column postgear.relay.batch is 'The number of the last batch stored.';
         comment on column postgear.relay.settled is 'The rows of batches up to this one are known to be deleted from the outbox.';
-        comment on column postgear.relay.oldest_seconds is 'The age of the oldest row in the outbox; null: there is none.';
+        comment on column postgear.relay.oldest_at is
+            'When the oldest row in the outbox was made, as seen last, by this database''s clock; null: there was none.';
+        comment on column postgear.relay.looked_at is 'When the outbox was last read.';
+        comment on column postgear.relay.is_failing is 'The relay lives but cannot read the outbox.';
         comment on column postgear.relay.error is 'The last error: a row that was set aside, a lost connection.';
 
         create table postgear.relayed (
             relay_id        integer not null,
             batch           bigint not null,
+            low_id          bigint not null,
             high_id         bigint not null,
             row_ids         bigint[] not null,
             row_times       bigint[] not null,
@@ -59,10 +65,13 @@ def upgrade() -> None:
 
         create table postgear.imported (
             digest      bytea primary key,
-            imported_at timestamptz not null default now()
+            imported_at timestamptz not null default now(),
+            deletes     boolean not null
         );
         comment on table postgear.imported is
             'SHA-256 of each row of gearmand''s queue table that was imported and may still be there: not to import it twice.';
+        comment on column postgear.imported.deletes is
+            'The run meant to delete the row next; else it stays, and nothing tells it from the same job queued anew.';
         """
     )
 
@@ -78,7 +87,7 @@ def downgrade() -> None:
         drop function if exists postgear.report_relay(
             integer, bigint, bigint, bigint, bigint, double precision, double precision, text
         );
-        drop function if exists postgear.import_jobs(bytea[], bytea[], bytea[], bytea[], smallint[], bigint[]);
+        drop function if exists postgear.import_jobs(bytea[], bytea[], bytea[], bytea[], smallint[], bigint[], boolean);
         drop table postgear.relayed, postgear.relay, postgear.imported;
         """
     )

@@ -62,11 +62,15 @@ class Counted(NamedTuple):
 
 
 class Done(NamedTuple):
-    """What was done. *known*: rows imported by an earlier run. *wrong*: rows that can be no job, left where they are."""
+    """What was done. *known*: rows imported by an earlier run. *wrong*: rows that can be no job, left where they are.
+
+    *kept*: known rows that are not deleted, for the earlier run deleted none: they may be the same jobs, queued anew since.
+    """
 
     imported: int
     known: int
     deleted: int
+    kept: int
     wrong: list[str]
 
 
@@ -111,7 +115,7 @@ def run(wanted: Source, dsn: str, *, deletes: bool) -> Done:
     Raises QueueFull, OutboxError, StoreError, SchemaError.
     """
     schema.check(schema.current(dsn))
-    imported = known = deleted = 0
+    imported = known = deleted = kept = 0
     wrong: list[str] = []
     with wanted.opened() as (rows, delete), _queue(dsn) as queue:
         for batch in _batches(rows):
@@ -119,14 +123,16 @@ def run(wanted: Source, dsn: str, *, deletes: bool) -> Done:
             if not jobs:
                 continue
             digests = [row.digest() for row in jobs]
-            added = _store(queue, jobs, digests)
+            added, staying = _store(queue, jobs, digests, deletes=deletes)
             imported += added
             known += len(jobs) - added
             if deletes:
-                delete(jobs)
-                deleted += len(jobs)
-                queue.execute("delete from postgear.imported where digest = any (%b)", (digests,))
-    return Done(imported, known, deleted, wrong)
+                going = [(digest, job) for digest, job in zip(digests, jobs, strict=True) if digest not in staying]
+                delete([job for _, job in going])
+                deleted += len(going)
+                kept += len(jobs) - len(going)
+                queue.execute("delete from postgear.imported where digest = any (%b)", ([digest for digest, _ in going],))
+    return Done(imported, known, deleted, kept, wrong)
 
 
 def _batches(rows: Iterator[QueuedRow]) -> Iterator[list[QueuedRow]]:
@@ -152,10 +158,13 @@ def _is_job(row: QueuedRow, wrong: list[str]) -> bool:
     return True
 
 
-def _store(queue: psycopg.Connection[tuple[Any, ...]], jobs: Sequence[QueuedRow], digests: list[bytes]) -> int:
+def _store(
+    queue: psycopg.Connection[tuple[Any, ...]], jobs: Sequence[QueuedRow], digests: list[bytes], *, deletes: bool
+) -> tuple[int, set[bytes]]:
+    """Queue what is not known; return the number of jobs queued, and the digests of rows that must not be deleted."""
     try:
         row = queue.execute(
-            "select postgear.import_jobs(%b, %b, %b, %b, %b::smallint[], %b::bigint[])",
+            "select added, kept from postgear.import_jobs(%b, %b, %b, %b, %b::smallint[], %b::bigint[], %b)",
             (
                 digests,
                 [job.function for job in jobs],
@@ -163,13 +172,14 @@ def _store(queue: psycopg.Connection[tuple[Any, ...]], jobs: Sequence[QueuedRow]
                 [job.unique for job in jobs],
                 [job.priority for job in jobs],
                 [job.when_to_run or None for job in jobs],
+                deletes,
             ),
         ).fetchone()
     except psycopg.errors.ConfigurationLimitExceeded as error:
         functions = {job.function for job in jobs}
         raise QueueFull(b", ".join(sorted(functions)).decode("utf-8", "backslashreplace")) from error
     assert row is not None
-    return int(row[0])
+    return int(row[0]), set(row[1] or ())
 
 
 @contextmanager

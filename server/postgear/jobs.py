@@ -48,7 +48,7 @@ class StoredJob(NamedTuple):
 
 
 class Relay(NamedTuple):
-    """A row of ``postgear.relays``. *oldest_seconds*: how old the oldest row is that waits, 0 for none."""
+    """A row of ``postgear.relays``. *oldest_seconds*: how far the queue is, or may be, behind, 0: not at all."""
 
     outbox: str
     state: str

@@ -90,12 +90,17 @@ class Metrics:
         add("postgear_timeline", "gauge", "PostgreSQL's timeline; it changes when a standby is promoted.", (("", timeline),))
         relays = [(_labels(outbox=each.outbox), each) for each in await store.relays()]
         if relays:
-            about = "Whether a relay works on an outbox."
+            about = "Whether a relay works on an outbox and can read it."
             add("postgear_relay_working", "gauge", about, [(labels, each.is_working) for labels, each in relays])
             waiting = [(labels, each.waiting) for labels, each in relays if each.waiting is not None]
-            add("postgear_relay_rows_waiting", "gauge", "Rows in an outbox, counted up to 100,000.", waiting)
+            add("postgear_relay_rows_waiting", "gauge", "Rows in an outbox as seen last, counted up to 100,000.", waiting)
             oldest = [(labels, each.oldest_seconds or 0) for labels, each in relays]
-            add("postgear_relay_oldest_seconds", "gauge", "The age of the oldest row in an outbox, 0 for none.", oldest)
+            add(
+                "postgear_relay_oldest_seconds",
+                "gauge",
+                "The age of the oldest row in an outbox, or of the last look while nobody reads it; 0 for none.",
+                oldest,
+            )
             rates = [(labels, each.rows_per_second or 0) for labels, each in relays]
             add("postgear_relay_rows_per_second", "gauge", "Rows moved in the last second.", rates)
             moved = [(labels, each.moved) for labels, each in relays]

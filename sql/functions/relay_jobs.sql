@@ -18,12 +18,13 @@ as $$
 -- Store rows of an outbox as jobs, in their order, and record in the same transaction that it was done. Rows that are recorded
 -- already are left out; the caller may delete all but those refused.
 --
--- settled_batch: the last batch whose rows the caller knows to be deleted.  ids, times: which rows, and their created_at in
--- microseconds.  unique_keys: coalescing keys, null or as submit_jobs has them; with until_claimed the key of submit_coalesced.
+-- settled_batch: the last batch whose rows the caller knows to be deleted.  ids, times: which rows, ids ascending, and their
+-- created_at in microseconds.  unique_keys: coalescing keys, null or as submit_jobs has them; with until_claimed the key of submit_coalesced.
 -- refused: ids of rows whose function's queue is full, null: none.
 -- Raises 55000 (object_not_in_prerequisite_state) when another relay has taken over.
 -- Called by: relays.  Tables: relay (updates), relayed (inserts, deletes), else as submit_jobs and submit_coalesced.
 declare
+    known_batches bigint[];
     function_ids integer[];
     job_ids bigint[];
     start integer := 1;
@@ -40,11 +41,16 @@ begin
     delete from postgear.relayed
     where relay_id = of_relay and batch <= settled_batch and stored_at < now() - interval '1 minute';
 
-    if exists (select from postgear.relayed where relay_id = of_relay and high_id >= ids[1]) then
+    -- Only batches with some of the ids between their lowest and highest: the last of the ids up to the highest must not be below the
+    -- lowest. One row that commits late must not cost a look at a minute of records.
+    select array_agg(batch) into known_batches
+    from postgear.relayed
+    where relay_id = of_relay and high_id >= ids[1] and ids[width_bucket(high_id, ids)] >= low_id;
+    if known_batches is not null then
         with known as materialized (
             select distinct stored.row_id, stored.row_time
             from postgear.relayed, unnest(row_ids, row_times) as stored (row_id, row_time)
-            where relay_id = of_relay and high_id >= ids[1]
+            where relay_id = of_relay and batch = any (known_batches)
         )
         select array_agg(row_id order by place), array_agg(row_time order by place), array_agg(name order by place),
             array_agg(workload order by place), array_agg(key order by place), array_agg(priority order by place),
@@ -109,8 +115,8 @@ begin
         from unnest(ids, times, job_ids) with ordinality as stored (id, row_time, job_id, place);
     end if;
     if ids is not null then
-        insert into postgear.relayed (relay_id, batch, high_id, row_ids, row_times)
-        values (of_relay, batch_number, (select max(id) from unnest(ids) as stored (id)), ids, times);
+        insert into postgear.relayed (relay_id, batch, low_id, high_id, row_ids, row_times)
+        values (of_relay, batch_number, ids[1], ids[cardinality(ids)], ids, times);
         update postgear.relay set rows_moved = rows_moved + cardinality(ids) where id = of_relay;
     end if;
 end

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -112,21 +112,69 @@ def test_a_time_after_2038_in_mysql(mysql_url: str, mysql_session: Any, dsn: str
         " when_to_run int, unique key (unique_key, function_name))",
     )
     ask(mysql_session, "insert into gearman_queue values ('u', 'f', 1, 'x', -192522496)")
-    assert run(source(mysql_url, None), dsn, deletes=True) == (1, 0, 1, [])
+    assert run(source(mysql_url, None), dsn, deletes=True) == (1, 0, 1, 0, [])
     assert queued(queue) == [("f", b"x", b"u", 1, 4102444800)]
 
 
 def test_all_is_kept_and_nothing_imported_twice(table: Table, dsn: str, queue: psycopg.Connection[Any]) -> None:
     where, _, rows = table
     assert rows() == 4
-    assert run(where, dsn, deletes=False) == (4, 0, 0, [])
+    assert run(where, dsn, deletes=False) == (4, 0, 0, 0, [])
     assert queued(queue) == WANTED
     queue.execute("delete from postgear.job")  # they have run: a unique would not tell any more
-    assert run(where, dsn, deletes=False) == (0, 4, 0, [])
+    assert run(where, dsn, deletes=False) == (0, 4, 0, 0, [])
     assert rows() == 4
-    assert run(where, dsn, deletes=True) == (0, 4, 4, [])
-    assert rows() == 0
+    assert run(where, dsn, deletes=True) == (0, 4, 0, 4, [])
+    assert rows() == 4
     assert queued(queue) == []
+
+
+def test_the_same_job_queued_anew_is_not_lost(tmp_path: Path, dsn: str, queue: psycopg.Connection[Any], capsys: Any) -> None:
+    """gearmand went on between two runs: its row looks as the one that was imported."""
+    path = tmp_path / "queue.db"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(
+            "create table gearman_queue (unique_key text, function_name text, priority integer, data blob, when_to_run integer)"
+        )
+        connection.executemany("insert into gearman_queue values (?, 'f', 1, 'x', 0)", [("old",), ("again",)])
+    command = ["import-gearmand", f"sqlite:{path}", "--dsn", dsn]
+    assert cli.main(command) == 0
+    queue.execute("delete from postgear.job")  # they have run
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("delete from gearman_queue where unique_key = 'old'")
+        connection.execute("insert into gearman_queue values ('new', 'f', 1, 'x', 0)")
+    capsys.readouterr()
+    assert cli.main([*command, "--delete"]) == 1
+    told = capsys.readouterr().out
+    assert told.startswith("1 jobs imported, 1 were before, 1 rows deleted\npostgear: 1 rows are left: ")
+    assert [row[2] for row in queued(queue)] == [b"new"]
+    assert "run in PostgreSQL: delete from postgear.imported; then" in told
+    queue.execute("delete from postgear.imported")
+    assert cli.main([*command, "--delete"]) == 0
+    assert [row[2] for row in queued(queue)] == [b"again", b"new"]
+
+
+def test_a_run_that_was_stopped_before_it_deleted(table: Table, dsn: str, queue: psycopg.Connection[Any]) -> None:
+    where, _, rows = table
+
+    class Stopped(Exception):
+        pass
+
+    @contextmanager
+    def opened() -> Iterator[Any]:
+        def delete(some: object) -> None:
+            raise Stopped
+
+        with where.opened() as (found, _):
+            yield found, delete
+
+    with pytest.raises(Stopped):
+        run(where._replace(opened=opened), dsn, deletes=True)
+    assert queued(queue) == WANTED
+    assert rows() == 4
+    assert run(where, dsn, deletes=True) == (0, 4, 4, 0, [])
+    assert rows() == 0
+    assert queued(queue) == WANTED
     assert queue.execute("select count(*) from postgear.imported").fetchone() == (0,)
 
 
@@ -177,7 +225,7 @@ def test_a_full_queue_is_told(tmp_path: Path, dsn: str, queue: psycopg.Connectio
         run(source(f"sqlite:{path}", None), dsn, deletes=True)
     assert queued(queue) == []
     queue.execute("update postgear.function set max_high = null, max_normal = null, max_low = null")
-    assert run(source(f"sqlite:{path}", None), dsn, deletes=True) == (2, 0, 2, [])
+    assert run(source(f"sqlite:{path}", None), dsn, deletes=True) == (2, 0, 2, 0, [])
 
 
 def test_bad_sources(tmp_path: Path, dsn: str) -> None:

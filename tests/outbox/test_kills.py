@@ -8,6 +8,8 @@ import random
 import select
 import shutil
 import signal
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -27,9 +29,27 @@ from postgear.outbox.connecting import parse
 from tests.mariadb import MariaDB
 from tests.outbox.conftest import ask, url_of
 from tests.outbox.relay_process import RelayProcess
+from tests.ports import free_port
+from tests.server_process import ServerProcess
 
 SECONDS = 15
-WAIT_SECONDS = 20
+WAIT_SECONDS = 30
+WORKER = """
+import sys
+
+from postgear import Worker
+
+worker = Worker(sys.argv[1], concurrency=10)
+done = open(sys.argv[2], "ab", buffering=0)
+
+
+@worker.function("f")
+def f(workload: bytes) -> None:
+    done.write(workload + b"\\n")  # all at once, and there whatever becomes of this process
+
+
+worker.run()
+"""
 
 
 class Postgres:
@@ -69,6 +89,69 @@ def postgres() -> Iterator[Postgres]:
     finally:
         server.stop()
         shutil.rmtree(folder)
+
+
+class Consumers:
+    """A server and a worker of it, each of which the test may kill; what the worker has done is in a file."""
+
+    def __init__(self, folder: Path, dsn: str) -> None:
+        self._folder, self._dsn = folder, dsn
+        self._address = f"127.0.0.1:{free_port()}"
+        self._numbers = itertools.count()
+        (folder / "done").touch()
+        (folder / "worker.py").write_text(WORKER)
+        self._server = self._started_server()
+        self._worker = self._started_worker()
+
+    def restart_server(self) -> None:
+        """Send SIGKILL to the server and start it anew."""
+        self._server.kill()
+        self._server = self._started_server()
+
+    def restart_worker(self) -> None:
+        """Send SIGKILL to the worker and start it anew."""
+        self._kill_worker()
+        self._worker = self._started_worker()
+
+    def done(self) -> list[str]:
+        """The workloads of the jobs that ran, one as often as it ran."""
+        return (self._folder / "done").read_text().split()
+
+    def kill(self) -> None:
+        """End both."""
+        self._kill_worker()
+        self._server.kill()
+
+    def log(self) -> str:
+        """What the last server logged."""
+        return self._server.log()
+
+    def _kill_worker(self) -> None:
+        self._worker.kill()
+        self._worker.wait(WAIT_SECONDS)
+
+    def _started_server(self) -> ServerProcess:
+        log_path = self._folder / f"server-{next(self._numbers)}.log"
+        return ServerProcess("--listen", self._address, dsn=self._dsn, log_path=log_path)
+
+    def _started_worker(self) -> subprocess.Popen[bytes]:
+        words = [sys.executable, "worker.py", self._address, "done"]
+        with (self._folder / "worker.log").open("ab") as log:
+            return subprocess.Popen(words, cwd=self._folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+
+@pytest.fixture
+def start_consumers(tmp_path: Path, postgres: Postgres) -> Iterator[Callable[[str], Consumers]]:
+    """Start a server and a worker on a DSN; both are ended after the test, before the database."""
+    started: list[Consumers] = []
+
+    def start(dsn: str) -> Consumers:
+        started.append(Consumers(tmp_path, dsn))
+        return started[-1]
+
+    yield start
+    for consumers in started:
+        consumers.kill()
 
 
 class Writer(threading.Thread):
@@ -113,11 +196,12 @@ class Writer(threading.Thread):
         self.in_doubt -= set(rows)
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(240)
 def test_kill_9_of_anything_at_any_moment(
     start_mariadb: Callable[..., MariaDB],
     postgres: Postgres,
     start_relay: Callable[..., RelayProcess],
+    start_consumers: Callable[[str], Consumers],
 ) -> None:
     seed = int(os.environ.get("POSTGEAR_TEST_SEED", random.randrange(10**6)))
     chosen = random.Random(seed)
@@ -127,6 +211,19 @@ def test_kill_9_of_anything_at_any_moment(
     url, dsn = url_of(mariadb, "app"), postgres.start()
     schema.install(parse(url))
     queue_schema.upgrade(dsn, functions="sql")
+    with psycopg.connect(dsn, autocommit=True) as queue:
+        # What was ever queued, though it is gone from the queue when it has run.
+        queue.execute("""
+            create table public.queued (workload bytea);
+            create function public.remember() returns trigger language plpgsql as $$
+            begin
+                insert into public.queued values (new.workload);
+                return null;
+            end
+            $$;
+            create trigger remember after insert on postgear.job for each row execute function public.remember();
+        """)
+    consumers = start_consumers(dsn)
 
     def relay() -> RelayProcess:
         return start_relay("--batch", "200", "--poll", "0.02", "--lease", "5", url=url, dsn=dsn)
@@ -137,12 +234,14 @@ def test_kill_9_of_anything_at_any_moment(
     writers = [Writer(mariadb, "app", number, seed) for number in range(3)]
     for writer in writers:
         writer.start()
-    kills: dict[str, int] = {"relay": 0, "mariadb": 0, "postgres": 0}
+    kills: dict[str, int] = dict.fromkeys(("relay", "mariadb", "postgres", "server", "worker"), 0)
     deadline = time.monotonic() + SECONDS
     while time.monotonic() < deadline or not all(kills.values()):
-        time.sleep(chosen.uniform(0.05, 0.8))
+        time.sleep(chosen.uniform(0.02, 0.5))
         # Each at least once, however slow the machine is.
-        victim = next((name for name, count in kills.items() if not count), None) or chosen.choices(list(kills), [6, 2, 2])[0]
+        victim = (
+            next((name for name, count in kills.items() if not count), None) or chosen.choices(list(kills), [8, 2, 2, 2, 2])[0]
+        )
         kills[victim] += 1
         if victim == "relay":
             place = chosen.randrange(2)
@@ -151,9 +250,13 @@ def test_kill_9_of_anything_at_any_moment(
         elif victim == "mariadb":
             mariadb.kill()
             mariadb.start()
-        else:
+        elif victim == "postgres":
             postgres.kill()
             postgres.start()
+        elif victim == "server":
+            consumers.restart_server()
+        else:
+            consumers.restart_worker()
     for writer in writers:
         writer.is_ended.set()
     for writer in writers:
@@ -162,18 +265,27 @@ def test_kill_9_of_anything_at_any_moment(
     in_doubt = set[str]().union(*(writer.in_doubt for writer in writers))
     rolled_back = set[str]().union(*(writer.rolled_back for writer in writers))
     with mariadb.connect(database="app") as session, psycopg.connect(dsn, autocommit=True) as queue:
-        until, left = time.monotonic() + WAIT_SECONDS, -1
-        while (before := left) and (left := ask(session, "select count(*) from postgear_outbox")[0][0]):
-            until = time.monotonic() + WAIT_SECONDS if left != before else until
-            assert time.monotonic() < until, f"seed {seed}, {kills}: {left} rows are left\n{relays[0].log()}\n{relays[1].log()}"
+
+        def left() -> tuple[int, int]:
+            ((rows,),) = ask(session, "select count(*) from postgear_outbox")
+            ((queued,),) = queue.execute("select count(*) from postgear.job").fetchall()
+            return rows, queued
+
+        until, before = time.monotonic() + WAIT_SECONDS, (-1, -1)
+        while any(now := left()):
+            until, before = (until if now == before else time.monotonic() + WAIT_SECONDS), now
+            logs = "\n".join(each.log() for each in (*relays, consumers))
+            assert time.monotonic() < until, f"seed {seed}, {kills}: {now} rows and jobs are left\n{logs}"
             time.sleep(0.1)
-        found = [row[0].decode() for row in queue.execute("select workload from postgear.job").fetchall()]
+        found = [row[0].decode() for row in queue.execute("select workload from public.queued").fetchall()]
         moved = queue.execute("select rows_moved, rows_failed from postgear.relays").fetchall()
-    told = f"seed {seed}, {kills}, {len(committed)} rows committed, {len(in_doubt)} in doubt"
+    done = consumers.done()
+    told = f"seed {seed}, {kills}, {len(committed)} rows committed, {len(in_doubt)} in doubt, {len(done)} times a job ran"
     assert len(found) == len(set(found)), f"{told}: doubled"
     assert committed <= set(found), f"{told}: lost {len(committed - set(found))}"
     assert set(found) <= committed | in_doubt, f"{told}: rolled back and yet there"
     assert not rolled_back & set(found), told
     assert moved == [(len(found), 0)], told
+    assert set(done) == set(found), f"{told}: {len(set(found) - set(done))} never ran"
     assert len(committed) > 500, told
     print(told)  # with -s

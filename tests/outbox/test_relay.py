@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import logging
+import random
 import signal
 import urllib.request
 from collections.abc import Callable
 from typing import Any
 
 import psycopg
+import pytest
 
 from postgear import cli
-from postgear.outbox import status
-from postgear.outbox.connecting import Address
-from postgear.outbox.relay import Settings, run
+from postgear.errors import StoreError
+from postgear.outbox import rows, status
+from postgear.outbox.connecting import Address, connection
+from postgear.outbox.queue import connected
+from postgear.outbox.relay import Relay, Settings, run
+from postgear.outbox.rows import Row
 from tests.mariadb import MariaDB
 from tests.outbox.conftest import ask, jobs, wait_until
 from tests.outbox.relay_process import RelayProcess
@@ -71,9 +77,6 @@ def test_a_later_id_that_commits_first_loses_no_row(
 
 def test_a_relay_does_not_block_writers(outbox: Address, session: Any, mariadb: MariaDB, queue: Queue, dsn: str) -> None:
     """Rows committed between, before and after those that are moved go in while the relay's deletion has not committed."""
-    from postgear.outbox import rows
-    from postgear.outbox.connecting import connection
-
     put(session, *"abc")
     with connection(outbox) as other:
         other.start_transaction()
@@ -84,6 +87,67 @@ def test_a_relay_does_not_block_writers(outbox: Address, session: Any, mariadb: 
         other.commit()
     run(outbox, dsn, ONCE)
     assert [workload for _, workload in jobs(queue)] == [b"b", b"d", b"g", b"e"]
+
+
+@pytest.mark.parametrize(("count", "every"), [(7, 1), (1000, 1), (1000, 5)])
+def test_an_open_transaction_does_not_block_the_relay(outbox: Address, mariadb: MariaDB, count: int, every: int) -> None:
+    """Deleted by lookups: were the table read through, the uncommitted row would be waited for."""
+    with mariadb.connect(database=outbox.database, autocommit=False) as slow:
+        with connection(outbox) as other:
+            put(other, *["x"] * (count // 2))
+            put(slow, "open")
+            put(other, *["x"] * (count - count // 2))
+            ask(other, "set innodb_lock_wait_timeout = 1")
+            ids = [row.id for row in rows.read(other, count).rows][::every]
+            rows.delete(other, ids)
+            rows.set_aside(other, {row.id: "wrong" for row in rows.read(other, 5).rows})
+            status.retry(outbox, None)
+            rows.waiting(other)
+        slow.rollback()
+
+
+def test_jobs_come_while_a_transaction_is_open(outbox: Address, session: Any, mariadb: MariaDB, queue: Queue, dsn: str) -> None:
+    with mariadb.connect(database=outbox.database, autocommit=False) as slow:
+        ask(session, "set global innodb_lock_wait_timeout = 1")  # for the relay's session
+        try:
+            put(session, *"ab")
+            put(slow, "open")
+            put(session, *"cdefg")
+            assert run(outbox, dsn, Settings(batch_rows=3, once=True)) == 7
+            put(session, *"hijk", "")
+            assert run(outbox, dsn, ONCE) == 5
+        finally:
+            ask(session, "set global innodb_lock_wait_timeout = default")
+        slow.commit()
+    assert run(outbox, dsn, ONCE) == 1
+    assert b"".join(workload for _, workload in jobs(queue)) == b"abcdefghijkopen"
+
+
+def test_each_row_is_stored_once_whatever_batches_it_comes_in(outbox: Address, session: Any, queue: Queue, dsn: str) -> None:
+    seed = random.randrange(10**6)
+    chosen = random.Random(seed)
+    seen: set[int] = set()
+    with connected(dsn) as store:
+        assert store.take_over("source", "outbox", "test", 60)
+        for _ in range(40):
+            low = chosen.randrange(1, 200)
+            ids = sorted({chosen.randrange(1, 200), *chosen.sample(range(low, low + 30), chosen.randint(1, 20))})
+            store.store([Row(number, 1, b"f", b"", 1, None, False, b"%d" % number) for number in ids])
+            seen |= set(ids)
+    assert sorted(int(workload) for _, workload in jobs(queue)) == sorted(seen), f"seed {seed}"
+
+
+def test_records_of_other_ids_are_not_read(queue: Queue, dsn: str) -> None:
+    """One row that commits late must not cost a look at all that was moved in the last minute."""
+    with connected(dsn) as store:
+        assert store.take_over("source", "outbox", "test", 60)
+        # That would be known, were it read.
+        queue.execute(
+            "insert into postgear.relayed (relay_id, batch, low_id, high_id, row_ids, row_times)"
+            " select id, 1000, 10, 20, '{1, 30}', '{1, 1}' from postgear.relay"
+        )
+        store.store([Row(number, 1, b"f", b"", 1, None, False, b"x") for number in (1, 30)])
+    assert len(jobs(queue)) == 2
 
 
 def test_what_is_recorded_is_not_stored_again(outbox: Address, session: Any, queue: Queue, dsn: str) -> None:
@@ -157,6 +221,20 @@ def test_poison_rows_are_set_aside_and_can_be_put_back(
     assert ask(session, "select count(*) from postgear_outbox_failed") == [(8,)]
 
 
+def test_ids_that_come_again_do_not_take_the_place_of_rows_set_aside(
+    outbox: Address, session: Any, queue: Queue, dsn: str
+) -> None:
+    for workload in ("first", "second"):
+        put(session, workload, priority=3)
+        run(outbox, dsn, ONCE)
+        ask(session, "truncate table postgear_outbox")
+    assert ask(session, "select id, workload from postgear_outbox_failed order by number") == [(1, b"first"), (1, b"second")]
+    ask(session, "update postgear_outbox_failed set priority = 1")
+    assert status.retry(outbox, [1]) == 2
+    run(outbox, dsn, ONCE)
+    assert jobs(queue) == [("f", b"first"), ("f", b"second")]
+
+
 def test_a_row_that_postgresql_refuses_is_found_among_others(outbox: Address, session: Any, queue: Queue, dsn: str) -> None:
     queue.execute("""
         create function refuse() returns trigger language plpgsql as $$
@@ -173,6 +251,31 @@ def test_a_row_that_postgresql_refuses_is_found_among_others(outbox: Address, se
         (21, "no such workload here"),
         (52, "no such workload here"),
     ]
+
+
+def test_a_fault_of_the_queue_is_not_taken_for_one_of_the_rows(outbox: Address, session: Any, queue: Queue, dsn: str) -> None:
+    """An internal error says nothing of the row; and when all are refused it is not the rows."""
+    refuse = """
+        create or replace function refuse() returns trigger language plpgsql as $$
+        begin
+            raise exception 'refused' using errcode = '%';
+        end
+        $$
+    """
+    queue.execute(refuse.replace("%", "XX001"))
+    queue.execute("create trigger refuse before insert on postgear.job for each row execute function refuse()")
+    put(session, *["x"] * 103)
+    with pytest.raises(StoreError, match="refused"):
+        run(outbox, dsn, ONCE)
+    assert ask(session, "select count(*) from postgear_outbox_failed") == [(0,)]
+    queue.execute(refuse.replace("%", "22000"))
+    with pytest.raises(StoreError, match="PostgreSQL refused 100 rows in a row, now 101: refused"):
+        run(outbox, dsn, Settings(batch_rows=70, once=True))
+    assert ask(session, "select count(*) from postgear_outbox_failed") == [(100,)]
+    queue.execute("drop trigger refuse on postgear.job")
+    assert run(outbox, dsn, ONCE) == 3
+    assert status.retry(outbox, None) == 100
+    assert run(outbox, dsn, ONCE) == 100
 
 
 def test_a_full_function_keeps_its_rows_and_others_go_on(
@@ -234,6 +337,36 @@ def test_a_relay_that_hangs_is_replaced_and_fenced(
     assert len(jobs(queue)) == 6
 
 
+def test_an_outbox_that_cannot_be_read(
+    outbox: Address, session: Any, queue: Queue, dsn: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is shown as failing, told once each time, tried again ever less often, and each time from the start."""
+    caplog.set_level(logging.INFO, "postgear.relay")
+    poll = 0.03
+    pauses: list[float] = []
+    shown: list[Any] = []
+
+    def wait(seconds: float) -> bool:
+        if seconds == poll:
+            if len(pauses) == 8:
+                shown.append(queue.execute("select state, oldest_seconds from postgear.relays").fetchone())
+                return True
+            queue.execute("update postgear.relay set oldest_at = now() - interval '1 hour', rows_waiting = 7")
+            ask(session, "rename table postgear_outbox to away")
+        elif seconds:
+            pauses.append(seconds)
+            if len(pauses) in (4, 8):
+                shown.append(queue.execute("select state, rows_waiting, oldest_seconds > 3600 from postgear.relays").fetchone())
+                ask(session, "rename table away to postgear_outbox")
+        return False
+
+    Relay(outbox, dsn, Settings(poll_seconds=poll), wait).run()
+    assert pauses == [0.1, 0.2, 0.4, 0.8] * 2
+    assert shown == [("failing", 7, True)] * 2 + [("working", None)]
+    told = [record.getMessage().split()[0] for record in caplog.records]
+    assert told == ["working", "retry"] * 2 + ["working"]
+
+
 def test_relays_are_shown(
     outbox: Address,
     session: Any,
@@ -270,6 +403,10 @@ def test_relays_are_shown(
         "postgear_relay_rows_failed_total": 0,
     }
     relay.kill()
-    queue.execute("update postgear.relay set renewed_at = renewed_at - interval '1 hour'")
+    queue.execute(
+        "update postgear.relay set renewed_at = renewed_at - interval '1 hour', looked_at = looked_at - interval '1 hour'"
+    )
     assert queue.execute("select state from postgear.relays").fetchall() == [("silent",)]
-    assert metrics()["postgear_relay_working"] == 0
+    now = metrics()
+    assert now["postgear_relay_working"] == 0
+    assert now["postgear_relay_oldest_seconds"] > 3600

@@ -13,7 +13,7 @@ import pytest
 
 from postgear import cli
 from postgear.errors import ConfigError, OutboxError, OutboxRefused, OutboxUnavailable, StoreError
-from postgear.outbox import connecting, schema
+from postgear.outbox import connecting, rows, schema, status, triggers
 from postgear.outbox.connecting import Address, parse
 from postgear.outbox.relay import Settings, run
 from tests.mariadb import MariaDB
@@ -31,8 +31,9 @@ def test_functions_queue_with_the_transaction(outbox: Address, session: Any, dsn
     session.rollback()
     ask(session, "select gman_do_high_background('f', 'high', 'h'), gman_do_low_background('f', null, '')")
     ask(session, "select gman_do_epoch('f', 'later', 4102444800, 'l'), gman_do_epoch('f', 'at once', 0, null)")
+    ask(session, "select gman_do_epoch('f', 'past', -5, null), gman_do_epoch('f', 'no time', null, null)")
     session.commit()
-    assert run(outbox, dsn, ONCE) == 5
+    assert run(outbox, dsn, ONCE) == 7
     query = "select workload, priority, unique_key, extract(epoch from run_at)::bigint from postgear.job order by id"
     assert queue.execute(query).fetchall() == [
         (b"kept", 1, None, None),
@@ -40,7 +41,13 @@ def test_functions_queue_with_the_transaction(outbox: Address, session: Any, dsn
         (b"", 2, None, None),
         (b"later", 1, b"l", 4102444800),
         (b"at once", 1, None, None),
+        (b"past", 1, None, None),
+        (b"no time", 1, None, None),
     ]
+
+
+def test_an_application_may_go_on_setting_servers(outbox: Address, session: Any) -> None:
+    assert ask(session, "select gman_servers_set('one:4730,two'), gman_servers_set(null)") == [("one:4730,two", None)]
 
 
 def test_functions_leave_last_insert_id_alone(outbox: Address, session: Any) -> None:
@@ -61,6 +68,33 @@ def test_install_is_repeatable_and_keeps_what_waits(outbox: Address, session: An
     assert "functions made anew, version 1" in schema.install(outbox)
     assert schema.check(session, outbox) == (1, source)
     assert ask(session, "select count(*) from postgear_outbox") == [(1,)]
+
+
+def test_an_older_release_does_not_install_over_a_newer(outbox: Address, session: Any) -> None:
+    ask(session, "update postgear_schema set version = 99")
+    with pytest.raises(OutboxRefused, match="has version 99, this older release makes 1 only"):
+        schema.install(outbox)
+    assert ask(session, "select version from postgear_schema") == [(99,)]
+
+
+def test_who_installs_is_told_all_rights_at_once(mariadb: MariaDB, mysql_database: str) -> None:
+    with mariadb.connect() as session:
+        ask(session, "drop user if exists owner@'%'")
+        ask(session, "create user owner@'%' identified by 'p'")
+        address = parse(url_of(mariadb, mysql_database, "owner", "p"))
+        with pytest.raises(OutboxRefused, match="an administrator runs: grant create, drop, ") as caught:
+            schema.install(address)
+        ask(session, str(caught.value).partition("runs: ")[2].rstrip(")"))
+        schema.install(address)
+        with mariadb.connect(user="owner", password="p", database=mysql_database) as owner:
+            ask(owner, "create table item (id int primary key)")
+        for replace in (False, True):
+            triggers.create(address, "item", "f", None, triggers.Options(replace=replace))
+        triggers.drop(address, "item", "postgear_item_f")
+        assert status.status(address).waiting == status.retry(address, None) == 0
+        schema.install(address)
+        schema.uninstall(address)
+        ask(session, "drop user owner@'%'")
 
 
 def test_uninstall_leaves_nothing_and_loses_nothing_unasked(outbox: Address, session: Any, mysql_url: str, capsys: Any) -> None:
@@ -87,10 +121,19 @@ def test_loaded_functions_come_first(start_mariadb: Callable[..., MariaDB], libr
         ask(session, "use app")
         address = parse(url_of(server, "app"))
         told = schema.install(address)
-        assert "not made: gman_do_background, gman_do_epoch, gman_do_high_background, gman_do_low_background;" in told
+        assert (
+            "not made: gman_do_background, gman_do_epoch, gman_do_high_background, gman_do_low_background, gman_servers_set;"
+            in told
+        )
         with pytest.raises(mysql.connector.Error, match="Must give two or three arguments"):
             ask(session, "select gman_do_background('f')")
-        for name in ("gman_do_background", "gman_do_epoch", "gman_do_high_background", "gman_do_low_background"):
+        for name in (
+            "gman_do_background",
+            "gman_do_epoch",
+            "gman_do_high_background",
+            "gman_do_low_background",
+            "gman_servers_set",
+        ):
             ask(session, f"drop function {name}")
         assert "not made" not in schema.install(address)
         assert ask(session, "select gman_do_background('f', 'x', null)") == [(1,)]
@@ -131,8 +174,15 @@ def test_what_is_missing_is_told_with_the_statement(
     assert f"run: postgear mysql install --mysql mysql://…/{mysql_database}" in refusal()
     schema.install(parse(url_of(mariadb, mysql_database)))
     with mariadb.connect(database=mysql_database) as session:
-        ask(session, "create or replace user relay@localhost identified by 'p'")
-        assert "an administrator runs: grant select" in refusal("relay", "p")
+        ask(session, "drop user if exists relay@localhost")
+        ask(session, "create user relay@localhost identified by 'p'")
+        told = refusal("relay", "p")
+        for rights in (
+            "select on %.postgear_schema",
+            "select, delete on %.postgear_outbox",
+            "select, insert on %.postgear_outbox_failed",
+        ):
+            assert f"grant {rights.replace('%', f'`{mysql_database}`')}" in told
         ask(session, f"grant select on {mysql_database}.postgear_schema to relay@localhost")
         assert f"grant select on `{mysql_database}`.postgear_outbox to 'relay'@'localhost'" in refusal("relay", "p")
         ask(session, f"grant select on {mysql_database}.postgear_outbox to relay@localhost")
@@ -143,10 +193,8 @@ def test_what_is_missing_is_told_with_the_statement(
         run(parse(url_of(mariadb, mysql_database, "relay", "p")), dsn, ONCE)
         assert jobs(queue) == [("f", b"x")]
         ask(session, "select gman_do_background('', 'no name', null)")
-        assert f"grant insert, delete on `{mysql_database}`.postgear_outbox_failed to 'relay'@'localhost'" in refusal(
-            "relay", "p"
-        )
-        ask(session, f"grant insert, delete on {mysql_database}.postgear_outbox_failed to relay@localhost")
+        assert f"grant insert on `{mysql_database}`.postgear_outbox_failed to 'relay'@'localhost'" in refusal("relay", "p")
+        ask(session, f"grant insert on {mysql_database}.postgear_outbox_failed to relay@localhost")
         run(parse(url_of(mariadb, mysql_database, "relay", "p")), dsn, ONCE)
         assert ask(session, "select workload from postgear_outbox_failed") == [(b"no name",)]
         ask(session, "drop user relay@localhost")
@@ -180,6 +228,20 @@ def test_statement_based_binary_logs(start_mariadb: Callable[..., MariaDB], dsn:
         schema.install(address)
         ask(session, "insert into app.postgear_outbox (`function`, workload) values ('f', 'a'), ('f', 'b')")
         assert run(address, dsn, ONCE) == 2
+        with server.connect(database="app", autocommit=False) as slow, connecting.connection(address) as relay:
+            insert = "insert into app.postgear_outbox (`function`, workload) values "
+            ask(session, insert + "('f', 'c')")
+            ask(slow, insert + "('f', 'open')")
+            ask(session, insert + "('f', 'd'), ('f', 'e')")
+            ask(session, "set innodb_lock_wait_timeout = 1")
+            ask(relay, "set innodb_lock_wait_timeout = 1")
+            relay.start_transaction()
+            rows.delete(relay, [row.id for row in rows.read(relay, 10).rows])
+            ask(slow, insert + "('f', 'open')")
+            ask(session, insert + "('f', 'g')")
+            relay.commit()
+            slow.commit()
+        assert run(address, dsn, ONCE) == 3
         ask(session, "create user u@localhost identified by 'p'")
         ask(session, "grant all on app.* to u@localhost")
         with pytest.raises(OutboxRefused, match="set global log_bin_trust_function_creators = on"):

@@ -14,6 +14,8 @@ from postgear.outbox.connecting import Address
 from postgear.outbox.triggers import Options
 from tests.outbox.conftest import ask
 
+MADE = "select trigger_name, action_statement from information_schema.triggers where trigger_schema = database() order by 1"
+
 
 @pytest.fixture
 def item(session: Any) -> None:
@@ -29,7 +31,7 @@ def queued(session: Any) -> list[Any]:
 
 
 def test_a_rolled_back_transaction_leaves_no_job(outbox: Address, session: Any, item: None) -> None:
-    assert triggers.create(outbox, "item", "index", None, Options()) == "postgear_index"
+    assert triggers.create(outbox, "item", "index", None, Options()) == "postgear_item_index"
     session.autocommit = False
     ask(session, "insert into item values (1, 'taken back', 1.50, false)")
     session.rollback()
@@ -127,19 +129,69 @@ def test_listing_replacing_and_dropping(outbox: Address, session: Any, item: Non
     assert cli.main(words) == OutboxError.exit_code
     assert "already exists" in capsys.readouterr().err
     assert cli.main([*words, "--replace"]) == 0
-    assert capsys.readouterr().out == "postgear_index\n"
+    assert capsys.readouterr().out == "postgear_item_index\n"
     assert cli.main(["mysql", "trigger", "list", "--mysql", mysql_url, "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert [(row["event"], row["function"], row["key"], row["when"]) for row in rows] == [
         ("delete", "index", "id", "1 = 1 /* so */ or 'x' like '%*%'"),
         ("insert", "index", "id", "1 = 1 /* so */ or 'x' like '%*%'"),
     ]
-    with pytest.raises(OutboxError, match="triggers queue jobs here: postgear_index"):
+    with pytest.raises(OutboxError, match="triggers queue jobs here: postgear_item_index"):
         schema.uninstall(outbox)
-    triggers.drop(outbox, "item", "postgear_index")
+    triggers.drop(outbox, "item", "postgear_item_index")
     assert triggers.installed(outbox) == []
-    with pytest.raises(OutboxError, match="table item has no trigger postgear_index of ours"):
-        triggers.drop(outbox, "item", "postgear_index")
+    with pytest.raises(OutboxError, match="table item has no trigger postgear_item_index of ours"):
+        triggers.drop(outbox, "item", "postgear_item_index")
+
+
+def test_only_what_is_ours_on_this_table_is_replaced(outbox: Address, session: Any, item: None) -> None:
+    """Triggers of a database have one space of names."""
+    ask(session, "create table other (id int primary key)")
+    ask(session, "create trigger audit_insert after insert on item for each row set @seen = new.id")
+    triggers.create(outbox, "item", "index", "ours", Options(("insert", "update")))
+    for name, said in (("audit", "audit_insert on table item, not made by postgear"), ("ours", "ours_insert on table item;")):
+        with pytest.raises(OutboxError, match=f"there is a trigger {said}"):
+            triggers.create(outbox, "other", "index", name, Options(replace=True))
+    with pytest.raises(OutboxError, match="not made by postgear"):
+        triggers.create(outbox, "item", "index", "audit", Options(replace=True))
+    assert triggers.create(outbox, "other", "index", None, Options()) == "postgear_other_index"
+    with pytest.raises(OutboxError, match="trigger ours_update already exists; --replace replaces it"):
+        triggers.create(outbox, "item", "index", "ours", Options(("delete", "update")))
+    found = [row[0] for row in ask(session, MADE)]
+    assert found == ["audit_insert", "ours_insert", "ours_update", "postgear_other_index_insert"]
+
+
+def test_what_the_server_does_not_take_leaves_the_old_triggers(outbox: Address, session: Any, item: None) -> None:
+    events = ("insert", "update", "delete")
+    triggers.create(outbox, "item", "index", None, Options(events))
+    before = ask(session, MADE)
+    for when in ("new.nonsense = 1", "new.id = )"):
+        with pytest.raises(OutboxError):
+            triggers.create(outbox, "item", "index", None, Options(("insert", "update"), when=when, replace=True))
+        with pytest.raises(OutboxError):
+            triggers.create(outbox, "item", "another", None, Options(("insert", "update"), when=when))
+    # Of several events the last is wrong.
+    with pytest.raises(OutboxError):
+        triggers.create(outbox, "item", "index", None, Options(("insert", "delete"), when="`new`.id = 1", replace=True))
+    assert ask(session, MADE) == before
+    triggers.create(outbox, "item", "index", None, Options(events, payload="key", replace=True))
+    ask(session, "insert into item values (1, 'a', 1, 0)")
+    assert queued(session) == [{"id": 1}]
+
+
+@pytest.mark.parametrize("charset", ["latin1", "utf16", "cp1251"])
+@pytest.mark.parametrize("payload", ["row", "change"])
+def test_workloads_are_utf8_whatever_the_text_is(outbox: Address, session: Any, charset: str, payload: str) -> None:
+    word = "слово" if charset == "cp1251" else "süß"
+    ask(
+        session,
+        f"create table words (word varchar(9) character set {charset}, again text character set {charset},"
+        f" choice enum('{word}', 'a') character set {charset})",
+    )
+    triggers.create(outbox, "words", "f", None, Options(payload=payload))
+    ask(session, "insert into words values (%s, %s, %s)", word, word, word)
+    row = {"word": word, "again": word, "choice": word}
+    assert queued(session) == [row if payload == "row" else {"op": "insert", "table": "words", "old": None, "new": row}]
 
 
 @pytest.mark.parametrize(
@@ -167,12 +219,15 @@ def test_other_refusals(outbox: Address, session: Any, item: None) -> None:
     ask(session, "create table bare (a int)")
     with pytest.raises(ConfigError, match="no primary key"):
         triggers.create(outbox, "bare", "f", None, Options(payload="key"))
-    assert triggers.create(outbox, "item", "f" * 512, None, Options()) == "postgear_" + "f" * 48
+    long = [triggers.create(outbox, "item", "f" * length, None, Options()) for length in (511, 512)]
+    assert [name[:48] for name in long] == ["postgear_item_" + "f" * 34] * 2
+    assert len(set(long)) == 2
 
 
 def test_who_writes_needs_no_right_on_the_outbox(outbox: Address, session: Any, item: None, mariadb: Any) -> None:
     triggers.create(outbox, "item", "f", None, Options())
-    ask(session, "create or replace user app@localhost identified by 'p'")
+    ask(session, "drop user if exists app@localhost")
+    ask(session, "create user app@localhost identified by 'p'")
     ask(session, f"grant insert on {outbox.database}.item to app@localhost")
     with mariadb.connect(user="app", password="p", database=outbox.database) as other:
         ask(other, "insert into item values (1, 'a', 1, 0)")

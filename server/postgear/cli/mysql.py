@@ -83,7 +83,7 @@ def _add_trigger(group: Commands, where: argparse.ArgumentParser) -> None:
     create = triggers.add_parser("create", parents=[where], help="make a trigger", description="Make a trigger on a table.")
     create.add_argument("table", metavar="TABLE")
     create.add_argument("function", metavar="FUNCTION", help="the Gearman function that gets the jobs")
-    create.add_argument("--name", help="the trigger's name (default: postgear_FUNCTION)")
+    create.add_argument("--name", help="the trigger's name (default: postgear_TABLE_FUNCTION)")
     create.add_argument("--events", metavar="LIST", type=words, help="of insert,update,delete (default: insert)")
     create.add_argument("--when", metavar="SQL", help="a condition over NEW and OLD")
     create.add_argument("--columns", metavar="LIST", type=words, help="queue for an update only if one of these changed")
@@ -102,7 +102,9 @@ def _add_trigger(group: Commands, where: argparse.ArgumentParser) -> None:
         help="one queued job for all rows with the same values of these columns; without LIST: of the primary key",
     )
     create.add_argument(
-        "--replace", action="store_true", help="drop triggers of this name first; a write in between queues nothing"
+        "--replace",
+        action="store_true",
+        help="replace triggers of this name that postgear made on this table; in MySQL a write in between queues nothing",
     )
     create.set_defaults(run=_create_trigger)
     drop = triggers.add_parser("drop", parents=[where], help="drop a trigger", description="Drop a trigger; its jobs stay.")
@@ -237,4 +239,10 @@ def _import(arguments: argparse.Namespace) -> int:
     print(f"{done.imported} jobs imported, {done.known} were before, {done.deleted} rows deleted")
     for error in done.wrong:
         print(f"postgear: left where it is: {error}")
-    return 1 if done.wrong else 0
+    if done.kept:
+        print(
+            f"postgear: {done.kept} rows are left: a run without --delete imported them, and gearmand may have queued the same "
+            "jobs again since. If it has not run since, delete them yourself; if they are new jobs, run in PostgreSQL: "
+            "delete from postgear.imported; then import again"
+        )
+    return 1 if done.wrong or done.kept else 0

@@ -30,6 +30,14 @@ _GONE: Final = {1040, 1053, 1077, 1152, 1159, 1161, 1180, 1205, 1213, 1317, 1927
     2059
 }
 """Shut down, killed, too slow, too many connections, a deadlock, and all of the client's own: it may work the next time."""
+_OWNER_GRANTS: Final = (
+    "grant create, drop, create routine, alter routine, execute, trigger, select, insert, update, delete on `{}`.*",
+)
+_RELAY_GRANTS: Final = (
+    "grant select on `{}`.postgear_schema",
+    "grant select, delete on `{}`.postgear_outbox",
+    "grant select, insert on `{}`.postgear_outbox_failed",
+)
 _COMMAND: Final = re.compile(r"([A-Z ,]+) command denied to user (\S+) for table (\S+)")
 
 
@@ -67,8 +75,10 @@ def parse(url: str) -> Address:
 
 
 @contextmanager
-def connection(address: Address) -> Iterator[Any]:
+def connection(address: Address, *, is_owner: bool = False) -> Iterator[Any]:
     """Open a session of mysql.connector, each statement a transaction, and close it at the end.
+
+    *is_owner*: for who makes tables, functions and triggers, not for a relay: which rights an error names.
 
     Errors of mysql.connector inside become OutboxUnavailable, OutboxRefused or OutboxError. A server too old is OutboxRefused.
     """
@@ -93,7 +103,7 @@ def connection(address: Address) -> Iterator[Any]:
         _set(session)
         yield session
     except mysql.Error as error:
-        raise translate(error, address) from error
+        raise translate(error, address, is_owner=is_owner) from error
     except OSError as error:  # the driver lets some of a broken socket's through
         raise OutboxUnavailable(f"{address}: {error}") from error
     finally:
@@ -101,20 +111,21 @@ def connection(address: Address) -> Iterator[Any]:
             _close(session)
 
 
-def translate(error: Any, address: Address) -> OutboxError:
-    """Return the error to raise for one of mysql.connector."""
+def translate(error: Any, address: Address, *, is_owner: bool = False) -> OutboxError:
+    """Return the error to raise for one of mysql.connector; *is_owner* as for ``connection``."""
     number, said = error.errno, f"{address}: {error.msg or error}"
-    kind, advice = _meaning(number, str(error.msg), address)
+    kind, advice = _meaning(number, str(error.msg), address, is_owner)
     return kind(f"{said} ({advice})" if advice else said)
 
 
-def _meaning(number: int, text: str, address: Address) -> tuple[type[OutboxError], str]:
+def _meaning(number: int, text: str, address: Address, is_owner: bool) -> tuple[type[OutboxError], str]:
     name, table = address.database.replace("`", "``"), text.rpartition(".")[2].strip("'` ")
     account = f"'{address.user}'@'%'"
     if number in _DENIED_USER:
         return OutboxRefused, f"check user and password; an administrator runs: create user {account} identified by '…'"
     if number == _DENIED_DATABASE:
-        return OutboxRefused, f"an administrator runs: grant select, delete on `{name}`.postgear_outbox to {account}"
+        grants = _OWNER_GRANTS if is_owner else _RELAY_GRANTS
+        return OutboxRefused, f"an administrator runs: {'; '.join(grant.format(name) + f' to {account}' for grant in grants)}"
     if number == _NO_DATABASE:
         return OutboxRefused, f"check the name, or run: create database `{name}`"
     if number in (_DENIED_TABLE, _DENIED_COLUMN, _DENIED_ROUTINE, _DENIED_SPECIAL):
@@ -133,7 +144,7 @@ def _meaning(number: int, text: str, address: Address) -> tuple[type[OutboxError
 def _grants(text: str, database: str) -> str:
     denied = _COMMAND.search(text)
     if denied is None:
-        return f"grant create, drop, create routine, alter routine, trigger, insert on `{database}`.* to the user"
+        return f"{_OWNER_GRANTS[0].format(database)} to the user"
     privileges, user, table = denied.groups()
     table = table.replace("`", "").rpartition(".")[2].strip("'")
     return f"grant {privileges.lower()} on `{database}`.{table} to {user}"
@@ -174,7 +185,7 @@ def _set(session: Any) -> None:
         cursor.execute("select @@log_bin and @@binlog_format = 'STATEMENT'")
         if not cursor.fetchone()[0]:
             # Without gap locks: a DELETE of the relay must not stop the INSERT that comes after it. (InnoDB cannot log statements
-            # in this isolation; there we delete by id, row by row, which locks no gap either.)
+            # in this isolation; there the relay's lookups of rows that exist lock no gap either.)
             cursor.execute("set session transaction isolation level read committed")
 
 

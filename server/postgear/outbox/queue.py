@@ -19,7 +19,7 @@ from postgear.store.session import SETTINGS
 from .rows import Row
 
 _TAKEN_OVER: Final = "55000"
-_WRONG_DATA: Final = ("22", "23", "54", "P0", "XX")
+_WRONG_DATA: Final = ("22", "23", "54", "P0")
 """Classes of errors that come from the values: the same call would meet them again."""
 _AGAIN: Final = ("08", "25006", "40", "53", "55P03", "57")
 _BOOL_ARRAY, _BYTEA_ARRAY, _INT2_ARRAY, _INT8_ARRAY = 1000, 1001, 1005, 1016
@@ -112,7 +112,10 @@ class Queue:
         return Stored(struct.unpack(">q", batch)[0], arrays.read_int8_array(result.get_value(0, 1)))
 
     def report(self, waiting: int | None, failed: int, oldest_seconds: float | None, rate: float, error: str | None) -> None:
-        """Renew the hold on the outbox and say how it goes. Raises TakenOver; else as ``take_over``."""
+        """Renew the hold on the outbox and say how it goes; *waiting*: None: it could not be read.
+
+        Raises TakenOver; else as ``take_over``.
+        """
         (is_ours,) = self._one(
             "select postgear.report_relay(%s, %s, %s, %s, %s, %s, %s, %s)",
             *(self._relay, self._generation, self._settled, waiting, failed, oldest_seconds, rate, error),

@@ -35,6 +35,8 @@ _FULL_SECONDS: Final = 1.0
 _GATHER_SECONDS: Final = 0.01
 """The pause after a batch that was not full, so that the next is worth its commits."""
 _RETRY_SECONDS: Final = (0.1, 5.0)
+_REFUSED_IN_A_ROW: Final = 100
+"""When PostgreSQL has refused so many rows and stored none in between, it is not the rows: no more are set aside."""
 
 
 class Settings(NamedTuple):
@@ -82,30 +84,31 @@ class Relay:
         self._error: str | None = None
         self._reported_at = time.monotonic()
         self._reported_moved = 0
-        self._is_standing_by = False
+        self._told_state = ""
+        self._told_error = ""
+        self._pause = _RETRY_SECONDS[0]
+        self._refused = 0
 
     def run(self) -> None:
         """Connect, work, and after an error connect again."""
-        pause, most = _RETRY_SECONDS
-        told = ""
         while not self._wait(0):
-            moved = self.moved
             try:
                 self._work()
                 return
             except TakenOver:
-                event(log, logging.WARNING, "taken_over", outbox=str(self._address))
+                self._tell_state("taken_over", logging.WARNING)
             except (OutboxError, StoreError, SchemaError) as error:
                 is_passing = isinstance(error, OutboxUnavailable | StoreInDoubt) or type(error) is StoreUnavailable
                 if self._settings.once or not (is_passing or self._source):
                     raise
                 self._error = str(error)
-                if told != str(error):
+                self._told_state = ""
+                if self._told_error != str(error):
                     event(log, logging.WARNING, "retry", error=str(error))
-                told = str(error)
-            pause = _RETRY_SECONDS[0] if self.moved > moved else min(2 * pause, most)
-            if self._wait(pause):
+                self._told_error = str(error)
+            if self._wait(self._pause):
                 return
+            self._pause = min(2 * self._pause, _RETRY_SECONDS[1])
 
     def _work(self) -> None:
         with connected(self._dsn) as queue:
@@ -125,6 +128,7 @@ class Relay:
             while not self._take_over(queue):
                 if self._settings.once:
                     raise StoreError("another relay is at work on this outbox")
+                self._tell_state("standing_by")
                 if self._wait(_STAND_BY_SECONDS):
                     return False
             for number, rows in queue.unsettled():
@@ -138,6 +142,9 @@ class Relay:
                         self._move(queue, other, batch)
                     return True
                 self._move(queue, session, batch)
+                self._tell_state("working")
+                # Not before: what fails in each batch would be told, and tried, again and again.
+                self._told_error, self._pause = "", _RETRY_SECONDS[0]
                 if time.monotonic() >= self._reported_at + _REPORT_SECONDS:
                     self._report(queue, session)
                 size = len(batch.rows) + len(batch.wrong)
@@ -151,11 +158,12 @@ class Relay:
 
     def _take_over(self, queue: Queue) -> bool:
         assert self._source is not None
-        is_ours = queue.take_over(self._source, str(self._address), self._holder, self._settings.lease_seconds)
-        if is_ours or not self._is_standing_by:
-            event(log, logging.INFO, "working" if is_ours else "standing_by", outbox=str(self._address))
-        self._is_standing_by = not is_ours
-        return is_ours
+        return queue.take_over(self._source, str(self._address), self._holder, self._settings.lease_seconds)
+
+    def _tell_state(self, state: str, level: int = logging.INFO) -> None:
+        if state != self._told_state:
+            event(log, level, state, outbox=str(self._address))
+        self._told_state = state
 
     def _move(self, queue: Queue, session: Any, batch: outbox_rows.Batch) -> None:
         self._set_aside(session, batch.wrong)
@@ -168,12 +176,18 @@ class Relay:
             stored = queue.store(rows)
         except WrongData as error:
             if len(rows) == 1:
+                self._refused += 1
+                if self._refused > _REFUSED_IN_A_ROW:
+                    raise StoreError(
+                        f"PostgreSQL refused {_REFUSED_IN_A_ROW} rows in a row, now {rows[0].id}: {error}"
+                    ) from error
                 self._set_aside(session, {rows[0].id: str(error)})
             else:
                 middle = len(rows) // 2
                 self._store(queue, session, rows[:middle])
                 self._store(queue, session, rows[middle:])
             return
+        self._refused = 0
         refused = set(stored.refused)
         if refused:
             until = time.monotonic() + _FULL_SECONDS

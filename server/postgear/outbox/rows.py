@@ -6,6 +6,7 @@ their being there, never by "after the last id". A row that can be no job is set
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable, Sequence
 from datetime import timedelta
 from functools import lru_cache
@@ -127,12 +128,17 @@ def _second(run_at: int) -> int:
     return run_at
 
 
-def delete(session: Any, ids: Sequence[int]) -> None:
+def delete(session: Any, ids: list[int]) -> None:
     """Delete these rows; returns after commit. Rows that are gone already do not matter."""
     if ids:
-        # By id, each a lookup of its own: a range would take rows that a slow transaction commits between two that were moved.
+        # A lookup by the key for each id. `where id in (...)` reads the whole table once the ids are a good part of it, and waits
+        # then for the row of every transaction that has not ended; a range takes rows that commit between two that were moved.
         with session.cursor() as cursor:
-            cursor.execute(f"delete from postgear_outbox where id in ({','.join(map(str, ids))})")
+            cursor.execute(
+                "delete moved from json_table(%s, '$[*]' columns (id bigint path '$')) as given"
+                " straight_join postgear_outbox as moved on moved.id = given.id",
+                (json.dumps(ids),),
+            )
 
 
 def present(session: Any, rows: Iterable[tuple[int, int]]) -> list[int]:
@@ -156,7 +162,7 @@ def set_aside(session: Any, wrong: dict[int, str]) -> None:
         with session.cursor() as cursor:
             for row_id, error in wrong.items():
                 cursor.execute(
-                    f"replace into postgear_outbox_failed (id, {_COLUMNS}, error)"
+                    f"insert into postgear_outbox_failed (id, {_COLUMNS}, error)"
                     f" select id, {_COLUMNS}, %s from postgear_outbox where id = %s",
                     (error[:2000], row_id),
                 )
@@ -173,14 +179,14 @@ def put_back(session: Any, ids: Sequence[int] | None) -> int:
     where = "" if ids is None else f" where id in ({','.join(map(str, ids)) or 'null'})"
     session.start_transaction()
     with session.cursor() as cursor:
-        cursor.execute(f"select id from postgear_outbox_failed{where} order by id for update")
+        cursor.execute(f"select number from postgear_outbox_failed{where} order by number for update")
         found = ",".join(str(row[0]) for row in cursor.fetchall())
         if found:
             cursor.execute(
-                f"insert into postgear_outbox ({_COLUMNS}) select {_COLUMNS} from postgear_outbox_failed where id in ({found})"
-                " order by id"
+                f"insert into postgear_outbox ({_COLUMNS}) select {_COLUMNS} from postgear_outbox_failed"
+                f" where number in ({found}) order by id, number"
             )
-            cursor.execute(f"delete from postgear_outbox_failed where id in ({found})")
+            cursor.execute(f"delete from postgear_outbox_failed where number in ({found})")
     session.commit()
     return found.count(",") + 1 if found else 0
 

@@ -37,8 +37,10 @@ def install(address: Address) -> str:
 
     Where functions of these names are loaded into the server (the UDF), those come first; then ours are left out, and told.
     """
-    with connection(address) as session:
+    with connection(address, is_owner=True) as session:
         found = installed(session)
+        if found is not None and found.version > VERSION:
+            raise OutboxRefused(f"{address}: the outbox has version {found.version}, this older release makes {VERSION} only")
         with session.cursor() as cursor:
             for path in _files("versions"):
                 if found is None or int(path.name[:4]) > found.version:
@@ -73,7 +75,7 @@ def uninstall(address: Address, *, force: bool = False) -> None:
     """Drop tables and functions. Raises OutboxError while rows or triggers need them, unless *force*: then rows are lost."""
     from .triggers import of_session
 
-    with connection(address) as session, session.cursor() as cursor:
+    with connection(address, is_owner=True) as session, session.cursor() as cursor:
         if not force and installed(session) is not None:
             if triggers := of_session(session):
                 names = ", ".join(sorted({trigger.name for trigger in triggers}))

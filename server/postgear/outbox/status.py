@@ -26,7 +26,7 @@ def status(address: Address) -> Status:
         version = schema.check(session, address).version
         waiting = rows.waiting(session)
         with session.cursor() as cursor:
-            cursor.execute("select concat(id, ': ', error) from postgear_outbox_failed order by failed_at desc, id desc limit 1")
+            cursor.execute("select concat(id, ': ', error) from postgear_outbox_failed order by number desc limit 1")
             last = cursor.fetchone()
     oldest = 0 if waiting.oldest is None else int(waiting.oldest.total_seconds())
     return Status(str(address), version, waiting.rows, oldest, waiting.failed, "" if last is None else str(last[0]))

@@ -7,8 +7,10 @@ its maker: those who write the table need none on the outbox.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
+import uuid
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
@@ -33,6 +35,7 @@ class Options(NamedTuple):
     """What a trigger is to do. *when*: SQL over NEW and OLD. *columns*: queue for an update only if one of these changed.
 
     *payload*: row, change, key or columns. *key*: coalesce by these columns, () for the primary key, None not at all.
+    *replace*: also where these triggers are there already, on this table and ours.
     """
 
     events: Sequence[str] = ("insert",)
@@ -62,6 +65,7 @@ class Trigger(NamedTuple):
 class _Column(NamedTuple):
     name: str
     type: str
+    is_utf8: bool
     is_json: bool
     is_primary: bool
 
@@ -76,6 +80,8 @@ class _Column(NamedTuple):
             return f"{name} + 0"
         if self.type in _TEMPORAL:
             return f"cast({name} as char)"  # what JSON_OBJECT writes, in half the time
+        if not self.is_utf8:
+            name = f"convert({name} using utf8mb4)"  # else MariaDB's JSON_OBJECT has the bytes of the column's character set
         return f"json_extract({name}, '$')" if self.is_json else name
 
 
@@ -89,26 +95,70 @@ def create(address: Address, table: str, function: str, name: str | None, option
         encode_function(function)
     except InvalidJob as error:
         raise ConfigError(str(error)) from None
-    name = f"postgear_{re.sub('[^A-Za-z0-9_]', '_', function)}"[:_NAME_BYTES] if name is None else name
+    if name is None:
+        name = _default_name(table, function)
     if not 1 <= len(name) <= _NAME_BYTES or not name.isprintable():
         raise ConfigError(f"a trigger's name has 1 to {_NAME_BYTES} characters, {name!r} given")
-    with connection(address) as session:
+    with connection(address, is_owner=True) as session:
         schema.check(session, address)
         columns = _columns(session, address, table)
-        statements = [(event, _body(event, table, name, function, columns, options)) for event in options.events]
+        bodies = {event: _body(event, table, name, function, columns, options) for event in options.events}
+        there = _there(session, address, table, name, options)
         with session.cursor() as cursor:
-            for event, body in statements:
-                if options.replace:
-                    cursor.execute(f"drop trigger if exists {_quoted(f'{name}_{event}')}")
-                cursor.execute(
-                    f"create trigger {_quoted(f'{name}_{event}')} after {event} on {_quoted(table)} for each row\n{body}"
-                )
+            for event, body in bodies.items():
+                _try(cursor, event, table, body)
+            for event, body in bodies.items():
+                trigger, replace = _quoted(f"{name}_{event}"), ""
+                if event in there and is_mariadb(session):
+                    replace = "or replace "
+                elif event in there:
+                    cursor.execute(f"drop trigger {trigger}")
+                cursor.execute(f"create {replace}trigger {trigger} after {event} on {_quoted(table)} for each row\n{body}")
     return name
+
+
+def _default_name(table: str, function: str) -> str:
+    """Return a name of both, for triggers of one database have one space of names; what is too long ends with a digest."""
+    name = f"postgear_{re.sub('[^A-Za-z0-9_]', '_', f'{table}_{function}')}"
+    if len(name) <= _NAME_BYTES:
+        return name
+    return f"{name[: _NAME_BYTES - 9]}_{hashlib.sha256(f'{table}.{function}'.encode()).hexdigest()[:8]}"
+
+
+def _there(session: Any, address: Address, table: str, name: str, options: Options) -> list[str]:
+    """Return the events that have the trigger *name* already. Raises OutboxError where it may not be replaced."""
+    ours = {(trigger.table, f"{trigger.name}_{trigger.event}") for trigger in of_session(session)}
+    names = {f"{name}_{event}": event for event in options.events}
+    with session.cursor() as cursor:
+        cursor.execute(
+            "select trigger_name, event_object_table from information_schema.triggers where trigger_schema = database()"
+            f" and trigger_name in ({', '.join(['%s'] * len(names))})",
+            list(names),
+        )
+        found = [(_text(trigger), _text(where)) for trigger, where in cursor.fetchall()]
+    found = [(trigger, where) for trigger, where in found if trigger in names]  # the comparison took no notice of case
+    for trigger, where in found:
+        if where != table or (where, trigger) not in ours:
+            made = "" if (where, trigger) in ours else ", not made by postgear"
+            raise OutboxError(f"{address}: there is a trigger {trigger} on table {where}{made}; --name chooses another name")
+        if not options.replace:
+            raise OutboxError(f"{address}: trigger {trigger} already exists; --replace replaces it")
+    return [names[trigger] for trigger, _ in found]
+
+
+def _try(cursor: Any, event: str, table: str, body: str) -> None:
+    """Let the server look at a body, in a trigger that does nothing: nothing is dropped for one that it does not take."""
+    trigger = _quoted(f"postgear_try_{uuid.uuid4().hex}")
+    body = body.replace(_MARK, "", 1)
+    cursor.execute(
+        f"create trigger {trigger} after {event} on {_quoted(table)} for each row\nbegin if false then\n{body};\nend if; end"
+    )
+    cursor.execute(f"drop trigger {trigger}")
 
 
 def drop(address: Address, table: str, name: str) -> None:
     """Drop the triggers *name* of a table; rows in the outbox stay. Raises OutboxError where there is none."""
-    with connection(address) as session:
+    with connection(address, is_owner=True) as session:
         found = [trigger for trigger in of_session(session) if (trigger.table, trigger.name) == (table, name)]
         if not found:
             raise OutboxError(f"{address}: table {table} has no trigger {name} of ours")
@@ -119,7 +169,7 @@ def drop(address: Address, table: str, name: str) -> None:
 
 def installed(address: Address) -> list[Trigger]:
     """Return our triggers, sorted by table and name."""
-    with connection(address) as session:
+    with connection(address, is_owner=True) as session:
         return of_session(session)
 
 
@@ -161,7 +211,7 @@ def _check(options: Options) -> None:
 
 def _columns(session: Any, address: Address, table: str) -> dict[str, _Column]:
     query = (
-        "select column_name, data_type, column_key = 'PRI' from information_schema.columns"
+        "select column_name, data_type, character_set_name, column_key = 'PRI' from information_schema.columns"
         " where table_schema = database() and table_name = %s order by ordinal_position"
     )
     # MariaDB's json is longtext with a check of this form.
@@ -179,10 +229,11 @@ def _columns(session: Any, address: Address, table: str) -> dict[str, _Column]:
             cursor.execute(checks, (table,))
             valid = {_text(clause) for (clause,) in cursor.fetchall()}
     columns = {}
-    for name, kind, is_primary in found:
+    for name, kind, charset, is_primary in found:
         name, kind = _text(name), _text(kind).lower()
         is_json = f"json_valid({_quoted(name).lower()})" in valid
-        columns[name] = _Column(name, kind, is_json, bool(is_primary))
+        is_utf8 = charset is None or _text(charset).startswith("utf8")
+        columns[name] = _Column(name, kind, is_utf8, is_json, bool(is_primary))
     return columns
 
 

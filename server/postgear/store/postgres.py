@@ -107,7 +107,10 @@ class Standby(NamedTuple):
 
 
 class Relay(NamedTuple):
-    """An outbox in MariaDB or MySQL, as its relay told last; what it has not told is None. oldest_seconds: None: no row waits."""
+    """An outbox in MariaDB or MySQL, as its relay told last; what it has not told is None.
+
+    oldest_seconds: how far the queue is, or may be, behind; None: not at all.
+    """
 
     outbox: str
     is_working: bool

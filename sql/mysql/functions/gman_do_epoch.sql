@@ -8,6 +8,6 @@ create function gman_do_epoch(
     comment 'postgear: queue a job that starts not before a Unix time, with this transaction; its row in postgear_outbox'
 begin
     insert into postgear_outbox (`function`, workload, unique_key, run_at)
-    values (function_name, coalesce(job_workload, ''), nullif(job_unique, ''), nullif(epoch, 0));
+    values (function_name, coalesce(job_workload, ''), nullif(job_unique, ''), nullif(greatest(epoch, 0), 0));
     return last_insert_id();
 end

@@ -18,7 +18,8 @@ create table if not exists postgear_outbox (
 ) engine = InnoDB comment = 'postgear: jobs on their way to the queue, which the relay moves there';
 
 create table if not exists postgear_outbox_failed (
-    id              bigint not null primary key,
+    number          bigint not null auto_increment primary key,
+    id              bigint not null comment 'that of the row in postgear_outbox; there may be several after a TRUNCATE',
     `function`      varchar(1024) character set utf8mb4 collate utf8mb4_bin not null,
     unique_key      varchar(1024) character set utf8mb4 collate utf8mb4_bin,
     priority        tinyint not null,
@@ -27,5 +28,6 @@ create table if not exists postgear_outbox_failed (
     workload        longblob not null,
     created_at      timestamp(6) not null,
     failed_at       timestamp(6) not null default current_timestamp(6),
-    error           text character set utf8mb4 not null
+    error           text character set utf8mb4 not null,
+    key (id)
 ) engine = InnoDB comment = 'postgear: rows of postgear_outbox that can be no job, set aside by the relay';

@@ -118,6 +118,10 @@ def test_a_call_with_little_time_does_not_take_a_server_from_others(do: Do) -> N
         do("later 30")
         assert do("take 1 0.000001") != "ok"
         assert do("take 1 10") == "ok"
+    with silent() as (host, port):
+        do(f"set {host}:{port}")
+        for _ in range(3):  # each tries it
+            assert do("take 1 0.1").endswith("no connection in time")
 
 
 def test_a_call_with_little_time_may_be_the_one_that_tries_again(do: Do) -> None:

@@ -121,12 +121,30 @@ bool gearman_is_about(const struct gearman_packet *packet, const char *handle)
     return packet->first_length == strlen(handle) && memcmp(packet->first, handle, packet->first_length) == 0;
 }
 
+/* News of a job that a call before has given up: some servers send WORK_FAIL after WORK_EXCEPTION. */
+static bool is_late(const struct gearman_packet *packet)
+{
+    switch (packet->type) {
+    case GEARMAN_WORK_STATUS:
+    case GEARMAN_WORK_COMPLETE:
+    case GEARMAN_WORK_FAIL:
+    case GEARMAN_WORK_EXCEPTION:
+    case GEARMAN_WORK_DATA:
+    case GEARMAN_WORK_WARNING:
+        return true;
+    default:
+        return false;
+    }
+}
+
 /* Receive the answer to a request, which must be of the type given. */
 static bool receive_answer(struct gearman_connection *connection, struct gearman_wait *wait, enum gearman_packet_type type,
                            struct gearman_packet *packet, struct gearman_failure *failure)
 {
-    if (!gearman_receive(connection, wait, ANSWER_MAX, packet, failure))
-        return false;
+    do
+        if (!gearman_receive(connection, wait, ANSWER_MAX, packet, failure))
+            return false;
+    while (is_late(packet));
     if (packet->type == type)
         return true;
     return packet->type == GEARMAN_ERROR ? gearman_refusal(packet, failure) : gearman_unexpected(packet, failure);

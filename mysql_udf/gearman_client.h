@@ -50,7 +50,7 @@ bool gearman_submit(struct gearman_connection *connection, struct gearman_wait *
 bool gearman_result(struct gearman_connection *connection, struct gearman_wait *wait, const char *handle, size_t limit,
                  struct gearman_bytes *result, struct gearman_failure *failure);
 
-/* For those that have several jobs under way (gearman_many.c): a part of gearman_submit, and what packets mean. */
+/* For those that have several jobs under way (gearman_sum.c): a part of gearman_submit, and what packets mean. */
 bool gearman_submit_some(struct gearman_connection *connection, const struct gearman_job *job, size_t *sent, bool *complete,
                       struct gearman_failure *failure);
 bool gearman_read_handle(const struct gearman_packet *packet, char *handle, struct gearman_failure *failure);

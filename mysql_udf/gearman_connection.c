@@ -35,6 +35,12 @@ int64_t gearman_earlier(int64_t one, int64_t other)
     return one < other ? one : other;
 }
 
+int64_t gearman_share(int64_t deadline, size_t things)
+{
+    int64_t now = gearman_now();
+    return now + (deadline - now) / (int64_t)things;
+}
+
 bool gearman_set_failure(struct gearman_failure *failure, enum gearman_error error, const char *format, ...)
 {
     va_list arguments;
@@ -155,7 +161,7 @@ struct gearman_connection *gearman_open(const struct sockaddr *address, socklen_
     connection->fd = socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (connection->fd < 0) {
         char buffer[128];
-        gearman_set_failure(failure, GEARMAN_UNREACHABLE, "no socket: %s", strerror_r(errno, buffer, sizeof buffer));
+        gearman_set_failure(failure, GEARMAN_BUSY, "no socket: %s", strerror_r(errno, buffer, sizeof buffer));
     } else if (connect_socket(connection->fd, address, length, wait, failure)) {
         connection->used_at = gearman_now();
         return connection;

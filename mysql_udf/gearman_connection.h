@@ -29,6 +29,7 @@ enum gearman_error {
     GEARMAN_FAILED,      /* the worker said that the job failed */
     GEARMAN_BAD_CALL,    /* the arguments are at fault; nothing was sent */
     GEARMAN_UNREACHABLE, /* no connection; nothing was sent */
+    GEARMAN_BUSY,        /* as UNREACHABLE, but the server is not at fault */
     GEARMAN_TIMEOUT,     /* what was sent may have been carried out, as with all that follow */
     GEARMAN_LOST,        /* the connection broke or was closed */
     GEARMAN_GARBAGE,     /* the server sent what is no Gearman, or answers nothing */
@@ -103,6 +104,8 @@ struct gearman_packet {
 
 int64_t gearman_now(void); /* monotonic nanoseconds */
 int64_t gearman_earlier(int64_t one, int64_t other);
+/* When to end the next of so many things to be done by the deadline. */
+int64_t gearman_share(int64_t deadline, size_t things);
 
 /* Both return false always, so that a function can end with them. */
 bool gearman_set_failure(struct gearman_failure *failure, enum gearman_error error, const char *format, ...)

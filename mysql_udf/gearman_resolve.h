@@ -5,10 +5,18 @@
 
 #include "gearman_connection.h"
 
-#include <netdb.h>
+enum { GEARMAN_ADDRESSES_MAX = 16 }; /* of one name; further ones are left out */
 
-/* Find the addresses of host:port; free them with freeaddrinfo. False with the failure set. */
-bool gearman_resolve(const char *host, const char *port, struct gearman_wait *wait, struct addrinfo **found,
+struct gearman_addresses {
+    size_t count;
+    struct gearman_address {
+        struct sockaddr_storage address;
+        socklen_t length;
+    } found[GEARMAN_ADDRESSES_MAX];
+};
+
+/* Find the addresses of host:port. False with the failure set; BUSY: too many names are being looked up. */
+bool gearman_resolve(const char *host, const char *port, struct gearman_wait *wait, struct gearman_addresses *addresses,
                   struct gearman_failure *failure);
 
 #endif

@@ -13,7 +13,8 @@ struct gearman_server {
     char host[GEARMAN_HOST_MAX + 1];
     char port[6];
     char name[GEARMAN_HOST_MAX + 10]; /* host:port, [host]:port for IPv6 */
-    int holders;                   /* lists; guarded by the lock of gearman_servers.c */
+    int holders;                   /* lists; guarded by the lock of gearman_servers.c, as the next */
+    uint64_t listing;              /* the number of the last list of all servers that has it */
     pthread_mutex_t lock;          /* guards what follows */
     struct gearman_connection *idle;  /* the one used last comes first */
     size_t idle_count;

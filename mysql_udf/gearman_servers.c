@@ -217,6 +217,11 @@ bool gearman_servers_set(const char *text, size_t length, const char *function, 
     return is_set;
 }
 
+static bool no_server(struct gearman_failure *failure)
+{
+    return gearman_set_failure(failure, GEARMAN_UNREACHABLE, "no Gearman server is set: call gman_servers_set('host:port')");
+}
+
 struct gearman_servers *gearman_servers_get(const char *function, size_t length, struct gearman_failure *failure)
 {
     struct gearman_servers *servers = NULL;
@@ -232,8 +237,51 @@ struct gearman_servers *gearman_servers_get(const char *function, size_t length,
     }
     pthread_mutex_unlock(&lock);
     if (servers == NULL)
-        gearman_set_failure(failure, GEARMAN_UNREACHABLE, "no Gearman server is set: call gman_servers_set('host:port')");
+        no_server(failure);
     return servers;
+}
+
+/* Add the servers of an entry that the list does not have yet. Called with the lock held. */
+static void add_servers(struct gearman_servers *all, const struct entry *entry, uint64_t listing)
+{
+    for (size_t i = 0; i < entry->servers->count; i++) {
+        struct gearman_server *server = entry->servers->servers[i];
+        if (server->listing == listing)
+            continue;
+        server->listing = listing;
+        server->holders++;
+        all->servers[all->count++] = server;
+    }
+}
+
+struct gearman_servers *gearman_servers_all(struct gearman_failure *failure)
+{
+    static uint64_t listing; /* guarded by lock */
+    struct gearman_servers *all;
+    const struct entry *others;
+    size_t most = 0, position;
+    pthread_mutex_lock(&lock);
+    for (const struct entry *entry = entries; entry != NULL; entry = entry->next)
+        most += entry->servers->count;
+    all = calloc(1, sizeof *all + most * sizeof all->servers[0]);
+    if (all != NULL) {
+        all->holders = 1;
+        listing++;
+        others = *find_entry("", 0, &position);
+        if (others != NULL)
+            add_servers(all, others, listing);
+        for (const struct entry *entry = entries; entry != NULL; entry = entry->next)
+            add_servers(all, entry, listing);
+    }
+    pthread_mutex_unlock(&lock);
+    if (all == NULL) {
+        gearman_no_memory(failure);
+    } else if (all->count == 0) {
+        gearman_servers_free(all);
+        no_server(failure);
+        return NULL;
+    }
+    return all;
 }
 
 void gearman_servers_free(struct gearman_servers *servers)

@@ -2,6 +2,7 @@
  *
  * Safe in many threads. Servers are tried in the order of their list until one answers. One that did not is passed over
  * by all sessions for options.back_off; after that one session tries it, and the others pass it over until that is known.
+ * One that was silent is passed over only if it had about the time that the options give: a call may have had little.
  */
 
 #ifndef GEARMAN_SERVERS_H
@@ -30,6 +31,8 @@ bool gearman_servers_set(const char *text, size_t length, const char *function, 
                       struct gearman_failure *failure);
 /* The servers for a function; NULL with the failure set: there are none. Let go of them with gearman_servers_free. */
 struct gearman_servers *gearman_servers_get(const char *function, size_t length, struct gearman_failure *failure);
+/* The servers of all lists, each once, those for all others first; the same NULL. */
+struct gearman_servers *gearman_servers_all(struct gearman_failure *failure);
 void gearman_servers_free(struct gearman_servers *servers);
 
 const char *gearman_server_name(const struct gearman_server *server);
@@ -45,7 +48,8 @@ bool gearman_take_from(struct gearman_server *server, const struct gearman_optio
                        struct gearman_link *link, struct gearman_failure *failure);
 /* Give it back; what went wrong with it last decides whether it is kept. */
 void gearman_give_back(struct gearman_link *link, enum gearman_error error);
-/* Pass a server over for a while: it took a request and did not answer. */
-void gearman_pass_over(struct gearman_server *server, const struct gearman_options *options, const char *why);
+/* A server did not answer within had; pass it over for a while, unless that was far less than usual, as options say it. */
+void gearman_was_silent(struct gearman_server *server, const struct gearman_options *options, int64_t had, int64_t usual,
+                        const char *why);
 
 #endif

@@ -129,11 +129,13 @@ static void quote(char *place, size_t size, const char *text)
     place[used] = 0;
 }
 
-static bool check_server(struct gearman_server *server, const struct gearman_options *options, struct gearman_bytes *answer,
-                         struct gearman_failure *failure)
+/* until: when to have done. */
+static bool check_server(struct gearman_server *server, int64_t until, const struct gearman_options *options,
+                         struct gearman_bytes *answer, struct gearman_failure *failure)
 {
     const int64_t started = gearman_now();
-    struct gearman_wait wait = {.deadline = started + options->connect_timeout, .is_killed = database_is_killed};
+    struct gearman_wait wait = {.deadline = gearman_earlier(until, started + options->connect_timeout),
+                                .is_killed = database_is_killed};
     struct gearman_link link;
     char version[100], quoted[2 * GEARMAN_TEXT_SIZE], line[3 * GEARMAN_TEXT_SIZE];
     int64_t echoed_at = 0;
@@ -163,6 +165,7 @@ UDF_EXPORT char *gman_servers_check(UDF_INIT *initid, UDF_ARGS *args, char *resu
 {
     const struct gearman_options options = gearman_options_get();
     bool is_for_function = args->arg_count == 1 && args->args[0] != NULL;
+    const int64_t deadline = gearman_now() + options.background_timeout;
     struct gearman_bytes *answer = (struct gearman_bytes *)initid->ptr;
     struct gearman_failure failure;
     struct gearman_servers *servers =
@@ -173,7 +176,7 @@ UDF_EXPORT char *gman_servers_check(UDF_INIT *initid, UDF_ARGS *args, char *resu
     answer->length = 0;
     is_done = say(answer, "[", &failure);
     for (size_t i = 0; i < servers->count && is_done; i++)
-        is_done = check_server(servers->servers[i], &options, answer, &failure);
+        is_done = check_server(servers->servers[i], gearman_share(deadline, servers->count - i), &options, answer, &failure);
     is_done = is_done && say(answer, "]", &failure);
     gearman_servers_free(servers);
     return is_done ? udf_answer(initid, result, length)
@@ -209,16 +212,19 @@ static bool is_handle(const char *text, size_t length)
 static bool find_status(struct gearman_servers *servers, const struct gearman_options *options, const char *handle, size_t length,
                         struct gearman_status *status, struct gearman_failure *failure)
 {
-    struct gearman_wait wait = {.deadline = gearman_now() + options->background_timeout, .is_killed = database_is_killed};
+    const int64_t deadline = gearman_now() + options->background_timeout;
+    struct gearman_wait wait = {.is_killed = database_is_killed};
     struct gearman_failure unreachable = {0}, last = {0};
     for (size_t i = 0; i < servers->count && !status->known; i++) {
         struct gearman_link link;
-        bool is_answered = gearman_take_at(servers, i, options, &wait, &link, &last);
+        bool is_answered;
+        wait.deadline = gearman_share(deadline, servers->count - i);
+        is_answered = gearman_take_at(servers, i, options, &wait, &link, &last);
         if (is_answered) {
             is_answered = gearman_get_status(link.connection, &wait, handle, length, status, &last);
             gearman_give_back(&link, is_answered ? GEARMAN_OK : last.error);
         }
-        if (!is_answered && (last.error == GEARMAN_KILLED || last.error == GEARMAN_TIMEOUT)) {
+        if (!is_answered && last.error == GEARMAN_KILLED) {
             *failure = last;
             return false;
         }
@@ -243,7 +249,7 @@ UDF_EXPORT char *gman_status(UDF_INIT *initid, UDF_ARGS *args, char *result, uns
         return NULL;
     }
     if (is_handle(args->args[0], args->lengths[0])) {
-        struct gearman_servers *servers = gearman_servers_get("", 0, &failure);
+        struct gearman_servers *servers = gearman_servers_all(&failure);
         bool is_found = servers != NULL && find_status(servers, &options, args->args[0], args->lengths[0], &status, &failure);
         if (servers != NULL)
             gearman_servers_free(servers);

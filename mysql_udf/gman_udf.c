@@ -156,11 +156,12 @@ static void explain(struct gearman_failure *failure, const struct gearman_server
 static bool run_job(const struct gearman_job *job, const struct gearman_options *options, int64_t timeout,
                     struct gearman_bytes *answer, struct gearman_failure *failure)
 {
-    const int64_t now = gearman_now(), deadline = now + timeout;
+    const int64_t deadline = gearman_now() + timeout;
     struct gearman_wait wait = {.deadline = deadline, .is_killed = database_is_killed, .note = report_note};
     struct gearman_servers *servers = gearman_servers_get(job->function, job->function_length, failure);
     struct gearman_link link;
     char handle[GEARMAN_HANDLE_SIZE];
+    int64_t started;
     bool is_done;
     if (servers == NULL)
         return false;
@@ -168,10 +169,13 @@ static bool run_job(const struct gearman_job *job, const struct gearman_options 
         gearman_servers_free(servers);
         return false;
     }
-    wait.deadline = gearman_earlier(deadline, gearman_now() + options->background_timeout);
+    started = gearman_now();
+    wait.deadline = gearman_earlier(deadline, started + options->background_timeout);
+    /* Once only, whatever comes of it: a job whose submission was not answered may be queued. */
     is_done = gearman_submit(link.connection, &wait, job, handle, failure);
     if (!is_done && failure->error == GEARMAN_TIMEOUT)
-        gearman_pass_over(link.server, options, "took a job and did not answer");
+        gearman_was_silent(link.server, options, wait.deadline - started, options->background_timeout,
+                        "took a job and did not answer");
     wait.deadline = deadline;
     if (is_done && is_background(job->submit))
         is_done = gearman_append(answer, handle, strlen(handle)) || gearman_no_memory(failure);

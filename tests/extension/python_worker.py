@@ -46,7 +46,8 @@ class PythonWorker:
 
     def __exit__(self, kind: object, error: object, traceback: TracebackType | None) -> None:
         with suppress(OSError):  # the server may have gone first
-            self._connection.socket.shutdown(socket.SHUT_RDWR)
+            # The job under way is ended, else the server would give it to the next test's worker.
+            self._connection.socket.shutdown(socket.SHUT_RD)
         self._thread.join(10)
         self._connection.close()
 

@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from tests.mariadb import MariaDB
 from tests.server.gearmand import Gearmand
 from tests.udf import bad_server
 from tests.udf.asking import Session
-from tests.udf.bad_server import BadServer, answering, dripping, flooding, packet, wait_for_the_end
+from tests.udf.bad_server import BadServer, answering, dripping, flooding, greeted, packet, read_packet, wait_for_the_end
 from tests.udf.conftest import load
 
 CREATED = packet(8, b"H:x:1")
@@ -108,14 +108,61 @@ def test_a_server_is_tried_again_after_the_back_off(hasty: Session) -> None:
 
 
 def test_a_server_that_takes_a_job_and_hangs_is_passed_over(hasty: Session) -> None:
+    hasty.value("select gman_option_set('background_timeout', 2)")
+    hasty.value("select gman_option_set('timeout', 2)")
     with BadServer(answering(b"", wait_for_the_end)) as bad:
         hasty.value("select gman_servers_set(%s)", bad.address)
-        with within(0.4):
+        with within(2):
             assert hasty.value("select gman_do_background('f', '')") is None
         assert hasty.warning().endswith("no answer in time; the job may run")
         with within(0.05):
             assert hasty.value("select gman_do_background('f', '')") is None
         assert "took a job and did not answer (tried again in" in hasty.warning()
+
+
+def test_a_call_with_a_short_timeout_does_not_take_the_server_from_others(session: Session, stock_gearmand: Gearmand) -> None:
+    session.value("select gman_servers_set(%s)", stock_gearmand.address)
+    for _ in range(3):  # at first without a connection, then with one
+        assert session.value("select gman_do('nobody', '', null, 0.000001)") is None
+        assert session.value("select gman_do_background('f', '')").startswith(b"H:")
+
+
+@pytest.mark.parametrize("call", ["gman_do('f', '')", "gman_do_background('f', '')", "gman_sum('f', '')"])
+@pytest.mark.parametrize("answer", [b"", CREATED[:-1], b"noise " * 10], ids=["none", "half", "noise"])
+def test_a_job_whose_submission_is_not_answered_is_sent_once(hasty: Session, call: str, answer: bytes) -> None:
+    submitted = []
+
+    def treat(connection: socket.socket) -> None:
+        greeted(connection)
+        submitted.append(read_packet(connection))
+        connection.sendall(answer)
+
+    with BadServer(treat) as one, BadServer(treat) as other:
+        hasty.value("select gman_servers_set(%s)", f"{one.address},{other.address}")
+        assert hasty.value(f"select {call}") is None
+        if "sum" not in call:
+            assert hasty.warning().endswith("; the job may run")
+    assert len(submitted) == 1
+
+
+def test_what_comes_late_of_a_failed_job_is_no_answer(session: Session) -> None:
+    def treat(connection: socket.socket) -> None:
+        greeted(connection)
+        read_packet(connection)
+        connection.sendall(CREATED + packet(25, b"H:x:1\0it failed"))
+        read_packet(connection)
+        late = packet(14, b"H:x:1") + packet(12, b"H:x:1\x001\x002") + packet(13, b"H:x:1\0late")
+        connection.sendall(late + packet(8, b"H:x:2") + packet(13, b"H:x:2\0right"))
+        read_packet(connection)
+        connection.sendall(packet(14, b"H:x:2") + packet(20, b"H:x:2\x001\x001\x003\x007"))
+
+    with BadServer(treat) as server:
+        session.value("select gman_servers_set(%s)", server.address)
+        assert session.value("select gman_do('f', '')") is None
+        assert session.warning().endswith("job H:x:1 failed: it failed")
+        assert session.value("select gman_do('f', '')") == b"right"
+        assert json.loads(session.value("select gman_status('H:x:2')"))["numerator"] == 3
+        assert server.connections == 1
 
 
 GARBAGE = {
@@ -297,6 +344,9 @@ def test_fuzzed_arguments_never_end_the_server(session: Session, loaded: MariaDB
         with suppress(mysql.connector.errors.DatabaseError):
             session.rows(f"select {call}")
     assert loaded.is_running(), f"seed {seed}"
+    for function in values:
+        with suppress(mysql.connector.errors.DatabaseError):
+            session.rows(f"select gman_servers_set(null, {function})")
 
 
 @pytest.mark.parametrize(
@@ -333,10 +383,38 @@ def test_servers_can_be_set_for_one_function(hasty: Session, stock_gearmand: Gea
     assert hasty.value("select gman_do_background('here', '')") is None
 
 
-def test_servers_are_checked(hasty: Session, stock_gearmand: Gearmand) -> None:
+def test_status_asks_the_servers_of_all_functions(session: Session, stock_gearmand: Gearmand) -> None:
+    session.value("select gman_servers_set(%s, 'here')", stock_gearmand.address)
+    handle = session.value("select gman_do_background('here', '')").decode()
+    assert json.loads(session.value("select gman_status(%s)", handle))["known"] is True
     with BadServer(hang) as bad:
-        hasty.value("select gman_servers_set(%s)", f"{stock_gearmand.address},{bad.address}, 127.0.0.1:1,[::1]:1")
-        good, hanging, closed, sixth = json.loads(hasty.value("select gman_servers_check()"))
+        session.value("select gman_option_set('connect_timeout', 0.3)")
+        session.value("select gman_servers_set(%s)", f"{bad.address},{stock_gearmand.address}")
+        session.value("select gman_servers_set(%s, 'there')", bad.address)
+        assert json.loads(session.value("select gman_status(%s)", handle))["known"] is True
+        assert session.value("select gman_status('H:nobody:1')") is None
+        assert f"{bad.address}: no answer in time (tried again in" in session.warning()
+        assert bad.connections == 1
+    for function in ("here", "there"):
+        session.value("select gman_servers_set(null, %s)", function)
+
+
+def test_a_check_of_many_servers_ends_at_the_timeout(session: Session) -> None:
+    for option in ("connect_timeout", "background_timeout"):
+        session.value("select gman_option_set(%s, 1)", option)
+    with ExitStack() as stack:
+        silent = [stack.enter_context(BadServer(hang)).address for _ in range(4)]
+        session.value("select gman_servers_set(%s)", ",".join(silent))
+        with within(1):
+            checked = json.loads(session.value("select gman_servers_check()"))
+    assert [row["error"] for row in checked] == ["no answer in time"] * 4
+
+
+def test_servers_are_checked(session: Session, stock_gearmand: Gearmand) -> None:
+    session.value("select gman_option_set('connect_timeout', 1)")
+    with BadServer(hang) as bad:
+        session.value("select gman_servers_set(%s)", f"{stock_gearmand.address},{bad.address}, 127.0.0.1:1,[::1]:1")
+        good, hanging, closed, sixth = json.loads(session.value("select gman_servers_check()"))
     assert good["server"] == stock_gearmand.address
     assert good["reachable"] is True
     assert good["version"].startswith("1.1")

@@ -70,7 +70,7 @@ def test_threads_do_not_race(racing: Path, stock_gearmand: Gearmand) -> None:
 def test_bad_answers_break_nothing(checked: Path) -> None:
     for seed in [random.randrange(2**32) for _ in range(3)]:
         with BadServer(random_answers(seed)) as bad:
-            counted = run(checked, bad.address, 400, seed)
+            counted = run(checked, f"localhost:{bad.port}", 400, seed)
             assert bad.connections > 20
         assert counted["nulls"] > 40
 
@@ -78,4 +78,4 @@ def test_bad_answers_break_nothing(checked: Path) -> None:
 def test_bad_answers_cause_no_race(racing: Path) -> None:
     seed = random.randrange(2**32)
     with BadServer(random_answers(seed)) as bad:
-        run(racing, bad.address, 200, seed)
+        run(racing, f"localhost:{bad.port}", 200, seed)

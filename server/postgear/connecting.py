@@ -10,6 +10,7 @@ import os
 import re
 from typing import Any, Final
 
+import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from postgear.errors import StoreRefused, StoreUnavailable
@@ -49,6 +50,14 @@ def options(dsn: str, **ours: Any) -> dict[str, Any]:
     if "," in str(hosts) and "PGTARGETSESSIONATTRS" not in os.environ:
         defaults["target_session_attrs"] = "read-write"
     return defaults | {name: value for name, value in given.items() if value is not None} | ours
+
+
+def is_demoted(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> bool:
+    """Whether the host of a connection has said that it takes no writes any more; nothing is asked of it."""
+    if connection.closed:
+        return False
+    said = connection.info.parameter_status
+    return "on" in (said("default_transaction_read_only"), said("in_hot_standby"))
 
 
 def failed_connection(error: BaseException) -> StoreUnavailable:

@@ -78,9 +78,10 @@ LEASE: Final = {
     b"end_lease": b"select postgear.end_lease($1::bigint)",
 }
 CLUSTER: Final = (
-    b"select system_identifier::text, left(pg_walfile_name(pg_current_wal_lsn()), 8), pg_postmaster_start_time()::text"
-    b" from pg_control_system()"
+    b"select system_identifier::text, left(pg_walfile_name(pg_current_wal_lsn()), 8),"
+    b" extract(epoch from pg_postmaster_start_time())::text from pg_control_system()"
 )
+"""What a ``Cluster`` is read by."""
 
 COMMIT_LEVELS: Final = {Durability.REPLICATED: None, Durability.LOCAL: b"local", Durability.RELAXED: b"off"}
 """What each asks of synchronous_commit; None: what the session has, which is never off."""
@@ -89,7 +90,7 @@ OLD_SESSION_SECONDS: Final = 2
 
 
 class Cluster(NamedTuple):
-    """Which PostgreSQL it is. timeline: eight hexadecimal digits, another after each promotion."""
+    """Which PostgreSQL it is. timeline: eight hexadecimal digits, another after each promotion. started_at: Unix time."""
 
     system: str
     timeline: str
@@ -149,6 +150,8 @@ class PostgresStore:
         self._batches = 0  # sent by now; numbers go up through all leases of this process
         self._old_pids: set[int] = set()  # of lost connections
         self.cluster: Cluster | None = None
+        self.address: dict[str, str] = {}
+        """The parameters to connect to the host that the lease is at."""
         self._registered = ("", 0)  # as whom the lease was taken
         self._is_owner = True
         self._sessions = dict.fromkeys((self._submit, self._finish, self._claim, self._asking, self._leasing))
@@ -180,6 +183,7 @@ class PostgresStore:
         name, pid = self._registered
         before, cluster = self.cluster, Cluster(*(data(result, 0, column).decode() for column in range(3)))
         self.cluster = cluster
+        self.address = self._leasing.address
         if before is None or before == cluster:
             return
         self._old_pids.clear()  # of a postmaster that is gone; here they may be anybody's

@@ -68,6 +68,8 @@ class Session:
         self._pgconn: pq.abc.PGconn | None = None
         self._fd = -1
         self.backend_pid = 0
+        self.address: dict[str, str] = {}
+        """The parameters by which others connect to the host that this was connected to last."""
         self._current: _Call | None = None
         self._result: pq.abc.PGresult | None = None  # of the current call, until the server is ready for the next
         self._queue: deque[_Call] = deque()
@@ -103,6 +105,7 @@ class Session:
         self._pgconn.notice_handler = self._notice
         self._fd = self._pgconn.socket
         self.backend_pid = self._pgconn.backend_pid
+        self.address = {"host": connection.info.host, "port": str(connection.info.port), "hostaddr": connection.info.hostaddr}
         self._watch()
         await self.run(SETTINGS)
         try:

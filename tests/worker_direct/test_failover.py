@@ -113,7 +113,7 @@ def test_a_job_that_ends_at_the_old_primary_runs_again_at_the_new(
 
     @worker.function("f", transactional=True)
     def f(payload: str, job: Job) -> None:
-        connection: psycopg.Connection[Any] = job.connection  # type: ignore[assignment]
+        connection: psycopg.Connection[Any] = job.connection
         connection.execute(ADD, [payload])
         if not has_begun.is_set():
             has_begun.set()

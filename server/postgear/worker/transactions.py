@@ -53,7 +53,7 @@ class Place(NamedTuple):
     is_up: bool
 
     def check(self, row: tuple[Any, ...] | None) -> Cluster:
-        """Return the cluster if *row*, what a connection answered to CLUSTER, says that it is there; else raise StoreUnavailable."""
+        """Return the cluster if *row*, which a connection answered to CLUSTER, is of it; else raise StoreUnavailable."""
         if row != self.cluster:
             raise StoreUnavailable("another PostgreSQL answers than the one that the worker's lease is at")
         return self.cluster

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import psycopg
 import pytest
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from postgear import schema
 from postgear.errors import JobLost, StoreInDoubt
 from postgear.functions import Handler
 from postgear.worker.job import Job
 from postgear.worker.runner import Worker
-from tests.failover.replicas import Standby
-from tests.server.load import PrivatePostgres, query, wait_for
+from tests.failover.replicas import Hosts
+from tests.server.load import query, wait_for
 from tests.worker.conftest import running
 from tests.worker_direct.conftest import WAIT_SECONDS
 
@@ -26,46 +23,11 @@ QUEUE = "select gman_do_background('f', %s::text)"
 JOBS = "select count(*)::integer from postgear.job"
 
 
-@dataclass
-class Hosts:
-    """A primary, its standby, and a DSN that names both."""
-
-    old: PrivatePostgres
-    new: Standby
-    dsn: str
-
-    def set_fence(self, *, is_on: bool) -> None:
-        """Let the old primary take no writes in new transactions, or take them again."""
-        with psycopg.connect(self.old.dsn, autocommit=True) as connection:
-            connection.execute(f"alter system set default_transaction_read_only = {'on' if is_on else 'off'}")
-            connection.execute("select pg_reload_conf()")
-        is_set = [("on" if is_on else "off",)]
-        wait_for(lambda: query(self.old.dsn, "show default_transaction_read_only") == is_set, "it is set")
-
-    def promote(self) -> None:
-        """Make the standby, which has got everything, the one primary that takes writes."""
-        self.set_fence(is_on=True)
-        ((end,),) = query(self.old.dsn, "select pg_current_wal_lsn()::text")
-        has_all = "select pg_last_wal_replay_lsn() >= %s::pg_lsn"
-        wait_for(lambda: query(self.new.dsn, has_all, end) == [(True,)], "the standby has everything")
-        self.new.promote()
-
-
 @pytest.fixture
 def hosts() -> Iterator[Hosts]:
-    old = PrivatePostgres()
-    new = None
-    try:
-        schema.upgrade(old.dsn, queue="test")
-        query(old.dsn, "create table effect (payload text not null)")
-        new = Standby(old, "b")
-        ways = [conninfo_to_dict(dsn) for dsn in (old.dsn, new.dsn)]
-        both = {name: ",".join(str(way.get(name, 5432)) for way in ways) for name in ("host", "port")}
-        yield Hosts(old, new, make_conninfo(old.dsn, **both))
-    finally:
-        if new is not None:
-            new.stop()
-        old.remove()
+    with Hosts.make() as made:
+        query(made.old.dsn, "create table effect (payload text not null)")
+        yield made
 
 
 def wait_moved(caplog: pytest.LogCaptureFixture) -> None:

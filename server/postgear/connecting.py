@@ -52,14 +52,6 @@ def options(dsn: str, **ours: Any) -> dict[str, Any]:
     return defaults | {name: value for name, value in given.items() if value is not None} | ours
 
 
-def is_demoted(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> bool:
-    """Whether the host of a connection has said that it takes no writes any more; nothing is asked of it."""
-    if connection.closed:
-        return False
-    said = connection.info.parameter_status
-    return "on" in (said("default_transaction_read_only"), said("in_hot_standby"))
-
-
 def failed_connection(error: BaseException) -> StoreUnavailable:
     """Return the error to raise for one of psycopg: StoreRefused if every host has an address that answered with a refusal.
 
@@ -84,3 +76,11 @@ def first_line(text: str) -> str:
     for prefix in ("connection failed: ", "connection is bad: "):
         line = line.removeprefix(prefix)
     return line
+
+
+def is_demoted(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> bool:
+    """Whether the host of a connection has said that it takes no writes any more; nothing is asked of it."""
+    if connection.closed:
+        return False
+    said = connection.info.parameter_status
+    return "on" in (said("default_transaction_read_only"), said("in_hot_standby"))

@@ -78,10 +78,9 @@ LEASE: Final = {
     b"end_lease": b"select postgear.end_lease($1::bigint)",
 }
 CLUSTER: Final = (
-    b"select system_identifier::text, left(pg_walfile_name(pg_current_wal_lsn()), 8),"
-    b" extract(epoch from pg_postmaster_start_time())::text from pg_control_system()"
+    b"select system_identifier::text, left(pg_walfile_name(pg_current_wal_lsn()), 8), pg_postmaster_start_time()::text"
+    b" from pg_control_system()"
 )
-"""What a ``Cluster`` is read by."""
 
 COMMIT_LEVELS: Final = {Durability.REPLICATED: None, Durability.LOCAL: b"local", Durability.RELAXED: b"off"}
 """What each asks of synchronous_commit; None: what the session has, which is never off."""
@@ -90,7 +89,7 @@ OLD_SESSION_SECONDS: Final = 2
 
 
 class Cluster(NamedTuple):
-    """Which PostgreSQL it is. timeline: eight hexadecimal digits, another after each promotion. started_at: Unix time."""
+    """Which PostgreSQL it is. timeline: eight hexadecimal digits, another after each promotion."""
 
     system: str
     timeline: str
@@ -183,7 +182,7 @@ class PostgresStore:
         name, pid = self._registered
         before, cluster = self.cluster, Cluster(*(data(result, 0, column).decode() for column in range(3)))
         self.cluster = cluster
-        self.address = self._leasing.address
+        self.address = self._leasing.address()
         if before is None or before == cluster:
             return
         self._old_pids.clear()  # of a postmaster that is gone; here they may be anybody's

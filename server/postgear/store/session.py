@@ -68,8 +68,6 @@ class Session:
         self._pgconn: pq.abc.PGconn | None = None
         self._fd = -1
         self.backend_pid = 0
-        self.address: dict[str, str] = {}
-        """The parameters by which others connect to the host that this was connected to last."""
         self._current: _Call | None = None
         self._result: pq.abc.PGresult | None = None  # of the current call, until the server is ready for the next
         self._queue: deque[_Call] = deque()
@@ -105,7 +103,6 @@ class Session:
         self._pgconn.notice_handler = self._notice
         self._fd = self._pgconn.socket
         self.backend_pid = self._pgconn.backend_pid
-        self.address = {"host": connection.info.host, "port": str(connection.info.port), "hostaddr": connection.info.hostaddr}
         self._watch()
         await self.run(SETTINGS)
         try:
@@ -121,6 +118,12 @@ class Session:
     def close(self) -> None:
         """Close the connection; a call under way fails."""
         self._lose("closed", quiet=True)
+
+    def address(self) -> dict[str, str]:
+        """Return the parameters to connect to the very host that this is connected to."""
+        assert self._connection is not None
+        info = self._connection.info
+        return {"host": info.host, "hostaddr": info.hostaddr, "port": str(info.port)}
 
     async def call(self, statement: bytes, *parameters: bytes | None, writes: bool = True) -> pq.abc.PGresult:
         """Run a prepared statement with binary parameters. *writes*: a lost answer means an unknown outcome."""

@@ -10,6 +10,7 @@ import os
 import re
 from typing import Any, Final
 
+import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from postgear.errors import StoreRefused, StoreUnavailable
@@ -75,3 +76,11 @@ def first_line(text: str) -> str:
     for prefix in ("connection failed: ", "connection is bad: "):
         line = line.removeprefix(prefix)
     return line
+
+
+def is_demoted(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> bool:
+    """Whether the host of a connection has said that it takes no writes any more; nothing is asked of it."""
+    if connection.closed:
+        return False
+    said = connection.info.parameter_status
+    return "on" in (said("default_transaction_read_only"), said("in_hot_standby"))

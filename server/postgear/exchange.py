@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import logging
 import random
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
@@ -70,6 +71,7 @@ class Exchange:
         lease_seconds: float,
     ) -> None:
         self._holder = holder
+        holder.is_lease_in_doubt = self._is_lease_in_doubt
         self._loop = asyncio.get_running_loop()
         self.store = make_store(self._notified, self._lost)
         self.function_ids = FunctionIds(holder, self.store)
@@ -325,13 +327,16 @@ class Exchange:
                 self._holder.reopen_backlogs()
                 self._changed()
 
+    def _is_lease_in_doubt(self) -> bool:
+        # By the clock itself: uvloop reads it once a turn, and the process may have been stopped in the midst of one.
+        return bool(self.store.lease) and time.monotonic() - self.renewed_at > self._lease_seconds * LEASE_MARGIN
+
     async def _tick_loop(self) -> None:
         progress_at = 0.0
         while True:
             await asyncio.sleep(TICK_SECONDS)
             now = self._holder.now = self._loop.time()
-            is_in_doubt = now - self.renewed_at > self._lease_seconds * LEASE_MARGIN
-            if self.store.lease and is_in_doubt and not self._holder.suspended:
+            if self._is_lease_in_doubt() and not self._holder.suspended:
                 event(log, logging.WARNING, "lease in doubt, background jobs held back")
                 self._holder.suspended = True
                 # The database does not answer: whoever waits for it is told, and it is looked for anew.

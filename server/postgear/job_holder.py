@@ -6,7 +6,7 @@ come from one thread, between two turns of its event loop, and none of them wait
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from .job import ClaimedJob, FunctionRow, Lane
@@ -40,6 +40,8 @@ class JobHolder(Protocol):
     """How many jobs the lanes that ``demands`` returned last are to bring altogether; None: as many as the lanes say."""
     suspended: bool
     """The lease is in doubt: jobs of the database are not given out."""
+    is_lease_in_doubt: Callable[[], bool]
+    """Asked before each job of the database is given out: after the process was stopped for a while, ``suspended`` comes late."""
     store_is_up: bool
     unresolved: list[Any]
     """Functions (anything with a ``name`` in bytes) whose id in the database is to be asked for, once more for known ones."""

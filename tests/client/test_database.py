@@ -11,12 +11,14 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from postgear import AsyncClient, Client, Function, NewJob, TaskSet, connect, connect_async
 from postgear.client.operations import Status
 from postgear.errors import InvalidJob, QueueFull, SchemaError, ServerUnreachable, StoreError, StoreRefused, StoreUnavailable
 from tests.client.conftest import Awaited
 from tests.extension.python_worker import PythonWorker
+from tests.failover.replicas import Hosts
 from tests.server.bytes import Peer
 from tests.server_process import ServerProcess
 
@@ -146,6 +148,27 @@ def test_a_connection_that_was_ended_is_opened_anew(database: Any, look: Look) -
     )
     assert database.submit("f", b"2") == "H:test:2"
     assert database.status("H:test:1").known
+
+
+def test_a_host_that_takes_no_writes_is_left(open_database: Callable[[str], Any], dsn: str, look: Look) -> None:
+    name = conninfo_to_dict(dsn)["dbname"]
+    look.execute(f'alter database "{name}" set default_transaction_read_only = on')
+    database = open_database(dsn)
+    database.status("H:test:1")
+    look.execute(f'alter database "{name}" reset default_transaction_read_only')
+    with pytest.raises(StoreUnavailable, match="takes no writes"):
+        database.submit("f", b"1")
+    assert database.submit("f", b"2") == "H:test:1"
+
+
+def test_jobs_are_asked_for_where_writes_are_taken() -> None:
+    with Hosts.make() as hosts, connect(hosts.dsn) as database:
+        database.submit("f", b"1")
+        hosts.promote()
+        with connect(hosts.new.dsn) as other:
+            handle = other.submit("f", b"2")
+        database.status(handle)  # the answer comes with the news that the host was demoted
+        assert database.status(handle).known
 
 
 def test_a_connection_lost_in_the_middle_leaves_doubt(dsn: str, look: Look) -> None:

@@ -100,6 +100,12 @@ class Server:
     unused: list[int] = field(default_factory=list)
     retry: SubmitBatch | None = None  # was not sent
 
+    def __post_init__(self) -> None:
+        self.dispatcher.is_lease_in_doubt = self.is_lease_in_doubt
+
+    def is_lease_in_doubt(self) -> bool:
+        return self.queue.now - self.renewed_at > LEASE_SECONDS * 0.75
+
     @property
     def is_settled(self) -> bool:
         dispatcher = self.dispatcher

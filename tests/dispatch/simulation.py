@@ -227,7 +227,7 @@ class Simulation:
         before = set(worker.peer.jobs.values())
         worker.send(encode_request(PacketType.GRAB_JOB_ALL))
         given = set(worker.peer.jobs.values()) - before
-        if not dispatcher.suspended:
+        if not worker.server.is_lease_in_doubt():
             best = min((job.priority for job in ready), default=None)
             if best is not None and not given and worker.peer not in dispatcher.waiting:
                 raise Violation("a worker got no job though there was one")
@@ -239,7 +239,7 @@ class Simulation:
         row = self.rows.get(job.id)
         if row is not None and row.run_at > self.queue.now:
             raise Violation(f"job {job.id} ran before its time")
-        if job.id and server.dispatcher.suspended:
+        if job.id and server.is_lease_in_doubt():
             raise Violation(f"job {job.id} was given out while the lease is in doubt")
 
     def time_step(self, _server: Server) -> None:
@@ -249,7 +249,7 @@ class Simulation:
         self.queue.now += seconds
         for server in servers:
             server.dispatcher.now = self.queue.now
-            if self.queue.now - server.renewed_at > LEASE_SECONDS * 0.75:
+            if server.is_lease_in_doubt():
                 server.dispatcher.suspended = True
             server.dispatcher.tick()
             self.deliver(server)

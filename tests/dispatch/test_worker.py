@@ -300,6 +300,16 @@ def test_background_jobs_are_held_back_while_the_lease_is_in_doubt() -> None:
     assert desk.replies(worker) == [("NOOP", b"")]
 
 
+def test_a_server_that_stood_still_gives_out_no_background_job() -> None:
+    desk = Desk()
+    worker, client = desk.worker(), desk.connect()
+    desk.claim(row(1))
+    desk.dispatcher.is_lease_in_doubt = lambda: True  # though no tick has come that would say so
+    desk.send(client, "SUBMIT_JOB_LOW", b"f", b"", b"foreground")
+    assert [desk.grab(worker), desk.grab(worker)] == [b"foreground", b"NO_JOB"]
+    assert desk.send(worker, "PRE_SLEEP") == []
+
+
 def test_a_grab_waits_for_the_claim_that_may_bring_its_job() -> None:
     desk = Desk(up=True)
     worker = desk.worker()

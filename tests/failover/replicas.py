@@ -7,12 +7,16 @@ import shlex
 import shutil
 import signal
 import subprocess
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from postgear import schema
 from postgear.embedded import _SETTINGS
 from tests.server.load import PrivatePostgres, query, wait_for
 
@@ -82,6 +86,48 @@ class Standby:
         """Stop it and delete it."""
         self.stop()
         shutil.rmtree(self._data)
+
+
+@dataclass
+class Hosts:
+    """A primary, its standby, and a DSN that names both."""
+
+    old: PrivatePostgres
+    new: Standby
+    dsn: str
+
+    def set_fence(self, *, is_on: bool) -> None:
+        """Let the old primary take no writes in new transactions, or take them again."""
+        with psycopg.connect(self.old.dsn, autocommit=True) as connection:
+            connection.execute(f"alter system set default_transaction_read_only = {'on' if is_on else 'off'}")
+            connection.execute("select pg_reload_conf()")
+        is_set = [("on" if is_on else "off",)]
+        wait_for(lambda: query(self.old.dsn, "show default_transaction_read_only") == is_set, "it is set")
+
+    def promote(self) -> None:
+        """Make the standby, which has got everything, the one primary that takes writes."""
+        self.set_fence(is_on=True)
+        ((end,),) = query(self.old.dsn, "select pg_current_wal_lsn()::text")
+        has_all = "select pg_last_wal_replay_lsn() >= %s::pg_lsn"
+        wait_for(lambda: query(self.new.dsn, has_all, end) == [(True,)], "the standby has everything")
+        self.new.promote()
+
+    @classmethod
+    @contextmanager
+    def make(cls) -> Iterator[Self]:
+        """Start both, with the schema; at the end delete both."""
+        old = PrivatePostgres()
+        new = None
+        try:
+            schema.upgrade(old.dsn, queue="test")
+            new = Standby(old, "b")
+            ways = [conninfo_to_dict(dsn) for dsn in (old.dsn, new.dsn)]
+            both = {name: ",".join(str(way.get(name, 5432)) for way in ways) for name in ("host", "port")}
+            yield cls(old, new, make_conninfo(old.dsn, **both))
+        finally:
+            if new is not None:
+                new.stop()
+            old.remove()
 
 
 def set_synchronous(dsn: str, name: str) -> None:

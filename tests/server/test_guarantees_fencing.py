@@ -102,3 +102,29 @@ def test_g3_a_completion_through_a_server_that_lost_its_lease_changes_no_row(
     assert late.grab()[0] == again
     late.send("WORK_COMPLETE", again, b"")
     wait_for(lambda: query(dsn, "select count(*) from postgear.job") == [(0,)], "the job's end")
+
+
+def test_g3_a_server_that_stood_still_gives_out_nothing_that_others_have_done(
+    start_server: Start, connect_to: ConnectTo, dsn: str
+) -> None:
+    hung = start_server("--name", "hung", "--lease-seconds", "2")
+    other = start_server("--name", "other", "--lease-seconds", "2")
+    workers = [connect_to(hung) for _ in range(10)]
+    for worker in workers:
+        worker.can_do(b"f")
+    client, second = connect_to(hung), connect_to(other)
+    for number in range(40):
+        client.submit("SUBMIT_JOB_BG", b"f", b"", b"%d" % number)
+    for _ in range(20):  # so fast that jobs are claimed ahead
+        workers[0].send("WORK_COMPLETE", workers[0].grab()[0], b"")
+    wait_for(lambda: query(dsn, "select count(lease) > 0 from postgear.job") == [(True,)], "some are held for the workers")
+    hung.process.send_signal(signal.SIGSTOP)
+    for worker in workers:
+        worker.send("GRAB_JOB")  # all of them are in its sockets when it goes on
+    second.socket.settimeout(10)
+    second.can_do(b"f")
+    for _ in query(dsn, "select id from postgear.job"):
+        second.send("WORK_COMPLETE", second.grab()[0], b"")
+    wait_for(lambda: query(dsn, "select count(*) from postgear.job") == [(0,)], "all are done")
+    hung.process.send_signal(signal.SIGCONT)
+    assert {worker.packet().name for worker in workers} == {"NO_JOB"}

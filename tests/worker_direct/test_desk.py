@@ -195,6 +195,19 @@ def test_jobs_are_held_back_while_the_lease_is_in_doubt() -> None:
     assert table.running == [3]
 
 
+def test_a_worker_that_stood_still_gives_out_no_job() -> None:
+    table = Table(1)
+    table.claim((1, NORMAL))
+    table.end(1)
+    table.claim((2, NORMAL), (3, NORMAL))
+    table.desk.is_lease_in_doubt = lambda: True  # though no tick has come that would say so
+    table.end(2)
+    assert table.running == []
+    table.desk.reopen_backlogs()
+    table.claim((4, NORMAL))
+    assert table.running == []
+
+
 def test_a_lost_lease_takes_all_jobs_and_their_ends_change_nothing() -> None:
     table = Table(2)
     table.claim((1, NORMAL), (2, NORMAL))

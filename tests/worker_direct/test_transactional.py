@@ -263,6 +263,33 @@ def test_a_connection_that_broke_while_it_was_idle_is_replaced(database: Databas
 
 
 @both
+def test_a_job_whose_database_takes_no_writes_any_more_runs_again(database: Database, is_async: bool) -> None:
+    errors: Errors = []
+    worker = make_worker(database, errors)
+
+    def plain(payload: str, job: Job) -> None:
+        assert isinstance(job.connection, psycopg.Connection)
+        job.connection.execute(ADD, [payload])
+        if payload == "1":
+            job.connection.execute("set default_transaction_read_only = on")  # for the transactions that come
+
+    async def in_loop(payload: str, job: Job) -> None:
+        assert isinstance(job.connection, psycopg.AsyncConnection)
+        await job.connection.execute(ADD, [payload])
+        if payload == "1":
+            await job.connection.execute("set default_transaction_read_only = on")
+
+    worker.add(Handler(in_loop if is_async else plain, "f", transactional=True))
+    with running(worker):
+        database.queue("f", "1")
+        database.wait_empty()
+        database.queue("f", "2")
+        database.wait_empty()
+    assert effects(database) == ["1", "2"]
+    assert [type(error) for error in errors] == [type(None), JobLost, type(None)]
+
+
+@both
 def test_a_slot_waits_for_a_connection_and_runs_its_job_then(
     database: Database, limited_role: str, caplog: pytest.LogCaptureFixture, is_async: bool
 ) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import psycopg
 
 from postgear.application.enqueue import enqueue, enqueue_async, enqueue_many, enqueue_many_async
-from postgear.connecting import failed_connection, options
+from postgear.connecting import failed_connection, is_demoted, options
 from postgear.errors import InvalidJob, PostgearError, SchemaError, ServerUnreachable, StoreError, StoreInDoubt, StoreUnavailable
 from postgear.newjob import encode_unique
 
@@ -36,6 +36,9 @@ from postgear.job_status(null, %b)
 """
 _CANCEL: Final = "select postgear.cancel_job(postgear.handle_id(%s))"
 _SERVERS: Final = "select string_agg(found, ',') from postgear.live_servers() as found"
+_READ_ONLY: Final = "25006"
+_GONE: Final = ("08", "57P", _READ_ONLY)
+"""SQLSTATEs, or how they begin, after which the connection is of no use: broken, shut down, or at a standby now."""
 _OPTIONS: Final[dict[str, Any]] = {
     "autocommit": True,
     "client_encoding": "utf8",
@@ -136,7 +139,10 @@ class DatabaseClient(Client):
                 with self._notices:
                     return work(self._connection)
             except psycopg.Error as error:
-                raise _store_error(error, is_lost=self._connection.closed, is_writing=is_writing) from error
+                is_lost = self._connection.closed or (error.sqlstate or "").startswith(_GONE)
+                if is_lost:  # the next call finds the host that takes writes
+                    self._connection.close()
+                raise _store_error(error, is_lost=is_lost, is_writing=is_writing) from error
 
     def _connect(self) -> psycopg.Connection[Row]:
         try:
@@ -222,7 +228,10 @@ class AsyncDatabaseClient(AsyncClient):
                 with self._notices:
                     return await work(self._connection)
             except psycopg.Error as error:
-                raise _store_error(error, is_lost=self._connection.closed, is_writing=is_writing) from error
+                is_lost = self._connection.closed or (error.sqlstate or "").startswith(_GONE)
+                if is_lost:  # the next call finds the host that takes writes
+                    await self._connection.close()
+                raise _store_error(error, is_lost=is_lost, is_writing=is_writing) from error
 
     async def _connect(self) -> psycopg.AsyncConnection[Row]:
         try:
@@ -269,8 +278,11 @@ def _servers(row: Row) -> Sequence[Address]:
 
 
 def _is_gone(connection: psycopg.Connection[Row] | psycopg.AsyncConnection[Row]) -> bool:
-    """Tell whether the connection has ended; an idle one to which something came has, mostly."""
+    """Tell whether the connection has ended; an idle one to which something came has, mostly. Or whether its host was demoted."""
     if connection.closed:
+        return True
+    # Where one host is all there is, it may be a standby that is asked for the state of jobs.
+    if is_demoted(connection) and "target_session_attrs" in connection.info.get_parameters():
         return True
     poll = select.poll()
     poll.register(connection.fileno(), select.POLLIN)
@@ -283,6 +295,8 @@ def _store_error(error: psycopg.Error, *, is_lost: bool, is_writing: bool) -> Po
         return SchemaError(f"the database has no schema postgear, or one of another version; run `postgear init` ({text})")
     if not is_lost:
         return StoreError(text)
+    if error.sqlstate == _READ_ONLY:
+        return StoreUnavailable(f"the database takes no writes: {text}")
     if is_writing:
         return StoreInDoubt(f"the connection to the database was lost: {text}")
     return StoreUnavailable(f"the connection to the database was lost: {text}")

@@ -52,7 +52,7 @@ class Holding(State):
         for queue in function.ready:
             while queue and queue[0].state is not JobState.READY:
                 queue.popleft()
-            if queue and not (queue[0].id and self.suspended):
+            if queue and not (queue[0].id and (self.suspended or self.is_lease_in_doubt())):
                 return True
         return False
 

@@ -63,6 +63,7 @@ class State:
         self.draining = False  # no job is given out any more
         self.claims_stopped = False  # no background job is taken from the database any more
         self.suspended = False  # the lease is in doubt: no background job is given out
+        self.is_lease_in_doubt: Callable[[], bool] = lambda: False
         self.timed: dict[Job, float] = {}  # running jobs whose worker set a timeout, and when it ends
         self._sequence = 0
         self._ticks = 0

@@ -108,7 +108,7 @@ class Workers(Holding):
                     if job.state is not JobState.READY:
                         queue.popleft()
                         continue
-                    if job.id and self.suspended:
+                    if job.id and (self.suspended or self.is_lease_in_doubt()):
                         break
                     queue.popleft()
                     self._assign(peer, job)

@@ -152,6 +152,8 @@ class PostgresStore:
         self._batches = 0  # sent by now; numbers go up through all leases of this process
         self._old_pids: set[int] = set()  # of lost connections
         self.cluster: Cluster | None = None
+        self.address: dict[str, str] = {}
+        """The parameters to connect to the host that the lease is at."""
         self._registered = ("", 0)  # as whom the lease was taken
         self._is_owner = True
         self._sessions = dict.fromkeys((self._submit, self._finish, self._claim, self._asking, self._leasing))
@@ -183,6 +185,7 @@ class PostgresStore:
         name, pid = self._registered
         before, cluster = self.cluster, Cluster(*(data(result, 0, column).decode() for column in range(3)))
         self.cluster = cluster
+        self.address = self._leasing.address()
         if before is None or before == cluster:
             return
         self._old_pids.clear()  # of a postmaster that is gone; here they may be anybody's

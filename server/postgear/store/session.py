@@ -119,6 +119,12 @@ class Session:
         """Close the connection; a call under way fails."""
         self._lose("closed", quiet=True)
 
+    def address(self) -> dict[str, str]:
+        """Return the parameters to connect to the very host that this is connected to."""
+        assert self._connection is not None
+        info = self._connection.info
+        return {"host": info.host, "hostaddr": info.hostaddr, "port": str(info.port)}
+
     async def call(self, statement: bytes, *parameters: bytes | None, writes: bool = True) -> pq.abc.PGresult:
         """Run a prepared statement with binary parameters. *writes*: a lost answer means an unknown outcome."""
         ended = self._loop.create_future()

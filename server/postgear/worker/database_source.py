@@ -27,7 +27,7 @@ from postgear.wire.packet import PacketType
 from .desk import Desk
 from .job import Job
 from .sources import Slots
-from .transactions import Transactions
+from .transactions import Place, Transactions
 
 log = logging.getLogger("postgear.worker")
 
@@ -82,6 +82,7 @@ class DatabaseSource:
         self._transactions = Transactions(
             self._dsn,
             self._client_id,
+            place=self._place,
             lease=lambda: exchange.store.lease,
             holds=desk.holds,
             ended=desk.forget,
@@ -172,6 +173,12 @@ class DatabaseSource:
 
     def _put_back(self, job: Job, seconds: float) -> None:
         self._desk.put_back(job, asyncio.get_running_loop().time() + seconds if seconds > 0 else 0.0)
+
+    def _place(self) -> Place | None:
+        exchange = self._exchange
+        if exchange is None or exchange.store.cluster is None:
+            return None
+        return Place(exchange.store.cluster, exchange.store.address, exchange.is_up)
 
     def _changed(self) -> None:
         exchange = self._exchange

@@ -64,6 +64,7 @@ class Desk:
         self.claim_wanted = False
         self.claim_limit: int | None = None
         self.suspended = False
+        self.is_lease_in_doubt: Callable[[], bool] = lambda: False
         self.store_is_up = False
         self.unresolved: list[Any] = []
         self.functions: dict[bytes, DeskFunction] = {}
@@ -104,7 +105,7 @@ class Desk:
 
     def pull(self) -> None:
         """Learn that slots have become free."""
-        if self._held_count and not self.suspended:
+        if self._held_count and not (self.suspended or self.is_lease_in_doubt()):
             self._give(self._slots.reserve(self._held_count))
         if self._held_count <= self._low_water and self._has_backlog and not self._is_claiming and not self._stopped:
             self._want_claim()
@@ -295,7 +296,7 @@ class Desk:
     # -- parts ---------------------------------------------------------------------------------------------------
 
     def _give_reserved(self) -> None:
-        count = 0 if self.suspended else min(self._reserved, self._held_count)
+        count = 0 if self.suspended or self.is_lease_in_doubt() else min(self._reserved, self._held_count)
         self._reserved -= count
         self._give(count)
 

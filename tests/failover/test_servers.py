@@ -96,7 +96,7 @@ class OldServer:
 
 
 def release_before(root: Path, migration: str) -> str:
-    """Return the commit before the one, perhaps a merge, that brought *migration* to this branch; skips where that is not known."""
+    """Return the commit before the one, perhaps a merge, that brought *migration* to this branch; skips where none is known."""
     path = f"migrations/versions/{migration}_*.py"
     try:
         parents = _git(
@@ -108,7 +108,7 @@ def release_before(root: Path, migration: str) -> str:
         pytest.skip(f"git's history has no commit that added {path}")
     first = parents.decode().splitlines()[0].split()
     if not first:
-        pytest.skip(f"git's history does not reach back before {migration}: a shallow clone? `git fetch --unshallow` gets the rest")
+        pytest.skip(f"git's history begins after {migration}: a shallow clone? `git fetch --unshallow` gets the rest")
     return first[0]
 
 

@@ -252,7 +252,7 @@ class WitnessPath:
             await asyncio.sleep(POLL_SECONDS)
 
     async def ask(self) -> Witnessed:
-        """Ask once: ``status`` needs the database."""
+        """Ask once: ``status`` is not answered without the database."""
         try:
             reader, writer = await asyncio.wait_for(asyncio.open_connection(self._host, self._port), WITNESS_SECONDS)
         except (OSError, TimeoutError):

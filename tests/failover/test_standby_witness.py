@@ -9,6 +9,7 @@ from postgear.standby.paths import WitnessPath
 from tests.failover.conftest import Pair
 from tests.server.load import query, wait_for
 
+
 def test_a_witness_does_not_answer_from_memory_for_a_database_that_is_gone(pair: Pair) -> None:
     # So slow that the server shows its result again for ten seconds.
     arguments, result = query(

@@ -117,8 +117,8 @@ def detach(data_dir: Path) -> str:
         return _set_free(replica, known)
     except StandbyError as error:
         raise StandbyError(
-            f"half done: this standby is detached and does not take over any more, but the primary may still wait for it: {error}. "
-            "Run `postgear detach` again, or on the primary: alter system set synchronous_standby_names = '', "
+            f"half done: this standby is detached and does not take over any more, but the primary may still wait for it: "
+            f"{error}. Run `postgear detach` again, or on the primary: alter system set synchronous_standby_names = '', "
             "select pg_reload_conf(). To undo it start `postgear standby` anew"
         ) from error
 

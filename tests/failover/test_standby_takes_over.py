@@ -145,7 +145,7 @@ def test_a_standby_that_was_detached_may_be_stopped_and_takes_over_no_more(pair:
 
 
 def test_a_detach_that_does_not_reach_the_primary_says_what_is_done_and_what_not(pair: Pair) -> None:
-    pair.start_synchronous("--auto-promote", "--loss-seconds", "2")
+    pair.start_synchronous("--loss-seconds", "2")
     pair.network.refuse()
     half = pair.b.run("detach")
     assert half.returncode == 8

@@ -78,7 +78,9 @@ class Admin:
         return list((await self._count()).values())
 
     async def _count(self) -> dict[bytes, FunctionCount]:
-        """Count durable jobs: exact while that is fast, else as of a moment ago."""
+        """Count durable jobs: exact while that is fast, else as of a moment ago; but only a database that answers now is told of.
+        A standby that has this server as its witness promotes itself once it says that the database is away.
+        """
         server = self._server
         await server.exchange.settle()
         started = server.loop.time()
@@ -86,6 +88,8 @@ class Admin:
             self._counts = await server.exchange.store.count_jobs()
             took = server.loop.time() - started
             self._counts_until = started + COUNT_SHARE * took if took > SLOW_COUNT_SECONDS else 0.0
+        else:
+            await server.exchange.store.ping()
         return {count.name: count for count in self._counts}
 
     async def status(self, _peer: Peer, _words: Sequence[bytes]) -> bytes:

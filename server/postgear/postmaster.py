@@ -6,6 +6,7 @@ Not here: how a cluster is made and what is in it; ``embedded`` and ``standby`` 
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import hashlib
 import importlib.util
@@ -121,9 +122,11 @@ class Postmaster:
             return False
         except OSError:
             return True  # not to be told from here: PostgreSQL asks again when it starts
-        words = command.split(b"\0")
-        if str(self.cluster).encode() in words or str(self.cluster.resolve()).encode() in words:
-            return True
+        # It may have been told another path to the cluster. A container may hide its folder from us: look at its words, too.
+        for place in (f"/proc/{pid}/cwd".encode(), *command.split(b"\0")):
+            with contextlib.suppress(OSError):
+                if place.startswith(b"/") and os.path.samefile(place, self.cluster):
+                    return True
         pid_file.write_text(f"{_IMPOSSIBLE_PID}\n{rest}")
         (self.socket_dir() / f".s.PGSQL.{self.port}.lock").unlink(missing_ok=True)
         return False

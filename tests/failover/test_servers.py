@@ -62,15 +62,7 @@ class OldServer:
     """``postgear serve`` of the release before a migration, from the history."""
 
     def __init__(self, migration: str, folder: Path) -> None:
-        added = _git("log", "--diff-filter=A", "--format=%H", "--reverse", "--", f"migrations/versions/{migration}_*.py").split()
-        if not added:
-            pytest.skip("there is no history")
-        files = subprocess.run(
-            ["git", "archive", f"{added[0].decode()}^", "server", "migrations", "sql", "pg_extension"],
-            cwd=ROOT,
-            capture_output=True,
-            check=True,
-        ).stdout
+        files = _git(ROOT, "archive", release_before(ROOT, migration), "server", "migrations", "sql", "pg_extension")
         with tarfile.open(fileobj=io.BytesIO(files)) as archive:
             archive.extractall(folder / "old", filter="data")
         self.host, self.port = "127.0.0.1", free_port()
@@ -103,14 +95,28 @@ class OldServer:
             self._process.wait(20)
 
 
-def _git(*words: str) -> bytes:
+def release_before(root: Path, migration: str) -> str:
+    """Return the commit before the one, perhaps a merge, that brought *migration* to this branch; skips where none is known."""
+    path = f"migrations/versions/{migration}_*.py"
     try:
-        return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, check=True).stdout
-    except (OSError, subprocess.CalledProcessError):
-        return b""
+        parents = _git(
+            root, "log", "-m", "--first-parent", "--no-renames", "--diff-filter=A", "--format=%P", "--reverse", "--", path
+        )
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"the release before {migration} is taken from git's history, which cannot be read: {error}")
+    if not parents:
+        pytest.skip(f"git's history has no commit that added {path}")
+    first = parents.decode().splitlines()[0].split()
+    if not first:
+        pytest.skip(f"git's history begins after {migration}: a shallow clone? `git fetch --unshallow` gets the rest")
+    return first[0]
 
 
-@pytest.fixture(params=["0003", "0004"])
+def _git(root: Path, *words: str) -> bytes:
+    return subprocess.run(["git", *words], cwd=root, capture_output=True, check=True).stdout
+
+
+@pytest.fixture(params=["0003", "0004", "0005"])
 def old_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OldServer]:
     server = OldServer(request.param, tmp_path)
     yield server
@@ -159,3 +165,44 @@ def _grabbed(worker: Peer) -> list[bytes]:
     worker.send("GRAB_JOB")
     packet = worker.packet()
     return packet.arguments(3) if packet.name == "JOB_ASSIGN" else []
+
+
+@pytest.fixture
+def history(tmp_path: Path) -> Path:
+    """A repository where one migration was committed and another came by a merge."""
+    folder = tmp_path / "history"
+    (folder / "migrations" / "versions").mkdir(parents=True)
+    _git(folder, "init", "--quiet", "--initial-branch=main")
+    for key, value in (("user.name", "Test"), ("user.email", "test@example.org"), ("commit.gpgsign", "false")):
+        _git(folder, "config", key, value)
+    _git(folder, "commit", "--quiet", "--allow-empty", "--message=begun")
+    _add(folder, "0001")
+    _git(folder, "switch", "--quiet", "--create=branch")
+    _add(folder, "0002")
+    _git(folder, "switch", "--quiet", "main")
+    _git(folder, "commit", "--quiet", "--allow-empty", "--message=beside")
+    _git(folder, "merge", "--quiet", "--no-edit", "branch")
+    return folder
+
+
+def _add(folder: Path, migration: str) -> None:
+    (folder / "migrations" / "versions" / f"{migration}_queue.py").touch()
+    _git(folder, "add", ".")
+    _git(folder, "commit", "--quiet", f"--message={migration}")
+
+
+def test_the_release_before_a_migration_is_found_though_it_came_by_a_merge(history: Path) -> None:
+    for migration, before in (("0001", "begun"), ("0002", "beside")):
+        assert _git(history, "log", "-1", "--format=%s", release_before(history, migration)).decode().strip() == before
+
+
+def test_where_the_history_does_not_tell_the_reason_is_told(history: Path, tmp_path: Path) -> None:
+    shallow, none = tmp_path / "shallow", tmp_path / "none"
+    _git(tmp_path, "clone", "--quiet", "--depth=1", f"file://{history}", str(shallow))
+    none.mkdir()
+    with pytest.raises(pytest.skip.Exception, match="a shallow clone"):
+        release_before(shallow, "0002")
+    with pytest.raises(pytest.skip.Exception, match="cannot be read"):
+        release_before(none, "0002")
+    with pytest.raises(pytest.skip.Exception, match="no commit that added"):
+        release_before(history, "0003")

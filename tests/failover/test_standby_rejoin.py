@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from postgear.postmaster import Postmaster
 from tests.failover.asking import acks_nothing, run_all, submits
 from tests.failover.conftest import Pair
 from tests.failover.machines import PROGRAM, Standby
@@ -61,6 +62,21 @@ def test_an_old_primary_rejoins_by_pg_rewind_and_takes_over_in_its_turn(pair: Pa
     with pytest.raises(AssertionError, match="it ended with 8"):
         pair.b.start()
     assert "it took over from this one; run `postgear rejoin`" in pair.b.said()
+
+
+def test_an_old_primary_that_was_started_by_another_path_is_stopped_and_rejoins(pair: Pair, old_primary: Rejoiner) -> None:
+    pair.start_synchronous()
+    pair.a.stop()
+    (pair.folder / "link").symlink_to(pair.a.folder)
+    by_link = Postmaster(pair.a.folder, pair.folder / "link" / "postgres", pair.a.port)
+    by_link.start({"listen_addresses": "127.0.0.1", "port": str(pair.a.port)})
+    assert pair.b.run("promote", "--force").returncode == 0
+    handle = submits(pair.b)
+
+    a = old_primary(pair)
+    a.start("--cluster", str(pair.a.postmaster.cluster), command="rejoin", until="rejoined .*how=rewind")
+    a.wait_for_log("standby ready")
+    assert stored(a.dsn) == {handle}
 
 
 def test_an_old_primary_that_cannot_be_rewound_rejoins_by_a_base_backup(pair: Pair, old_primary: Rejoiner) -> None:

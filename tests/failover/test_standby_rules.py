@@ -95,8 +95,16 @@ def test_commits_must_wait_for_what_the_names_name(level: str, waits: bool) -> N
     assert replace(SEEN, synchronous_commit=level).demands("b") is waits
 
 
-def confirmed() -> Synchrony:
+def demanded() -> Synchrony:
+    """Where the primary's settings are in force."""
     synchrony = Synchrony("b")
+    synchrony.saw(replace(SEEN, flush_lsn=0), 0)
+    synchrony.in_force("noon")
+    return synchrony
+
+
+def confirmed() -> Synchrony:
+    synchrony = demanded()
     synchrony.saw(SEEN, 1)
     synchrony.saw(SEEN, 2)
     assert synchrony.is_confirmed
@@ -104,13 +112,36 @@ def confirmed() -> Synchrony:
 
 
 def test_the_first_answer_confirms_nothing() -> None:
-    synchrony = Synchrony("b")
+    synchrony = demanded()
     synchrony.saw(SEEN, 1)
     assert not synchrony.is_confirmed
 
 
-def test_commits_from_before_the_demand_must_be_here_first() -> None:
+def test_settings_that_the_checkpointer_may_not_have_read_confirm_nothing() -> None:
     synchrony = Synchrony("b")
+    for now in range(3):
+        synchrony.saw(SEEN, now)
+    assert (synchrony.is_confirmed, synchrony.awaited) == (False, "noon")
+    synchrony.in_force("noon")
+    synchrony.saw(replace(SEEN, insert_lsn=120), 3)
+    assert (synchrony.is_confirmed, synchrony.awaited) == (False, "")
+    synchrony.saw(replace(SEEN, insert_lsn=140, flush_lsn=119), 4)
+    assert not synchrony.is_confirmed  # what had been committed by then may not have waited
+    synchrony.saw(replace(SEEN, insert_lsn=140, flush_lsn=120), 5)
+    assert synchrony.is_confirmed
+    for now in range(6, 9):
+        synchrony.saw(replace(SEEN, settings_loaded="one o'clock", insert_lsn=150, flush_lsn=150), now)
+    assert (synchrony.is_confirmed, synchrony.awaited) == (False, "one o'clock")
+
+
+def test_no_checkpoint_is_wanted_where_commits_need_not_wait() -> None:
+    synchrony = Synchrony("b")
+    synchrony.saw(replace(SEEN, standby_names=""), 1)
+    assert synchrony.awaited == ""
+
+
+def test_commits_from_before_the_demand_must_be_here_first() -> None:
+    synchrony = demanded()
     synchrony.saw(replace(SEEN, insert_lsn=100, flush_lsn=40), 1)
     synchrony.saw(replace(SEEN, insert_lsn=120, flush_lsn=99), 2)
     assert not synchrony.is_confirmed
@@ -145,12 +176,13 @@ def test_a_standby_that_was_away_when_the_demand_came_back_is_not_confirmed() ->
     synchrony = confirmed()
     synchrony.saw(replace(AWAY, standby_names="", settings_loaded="1"), 3)
     synchrony.saw(replace(AWAY, settings_loaded="2"), 4)
+    synchrony.in_force("2")
     synchrony.saw(replace(AWAY, settings_loaded="2"), 5)
     assert not synchrony.is_confirmed
 
 
 def test_a_potential_synchronous_standby_is_none() -> None:
-    synchrony = Synchrony("b")
+    synchrony = demanded()
     for now in range(3):
         synchrony.saw(replace(SEEN, sync_state="potential"), now)
     assert not synchrony.is_confirmed

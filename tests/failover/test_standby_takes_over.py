@@ -142,3 +142,19 @@ def test_a_standby_that_was_detached_may_be_stopped_and_takes_over_no_more(pair:
     pair.a.kill()
     pair.b.start("--auto-promote", "--synchronous", "--loss-seconds", "2")
     pair.b.wait_for_log("ERROR standby primary lost, and this replica was not its synchronous standby")
+
+
+def test_a_detach_that_does_not_reach_the_primary_says_what_is_done_and_what_not(pair: Pair) -> None:
+    pair.start_synchronous("--loss-seconds", "2")
+    pair.network.refuse()
+    half = pair.b.run("detach")
+    assert half.returncode == 8
+    assert "this standby is detached and does not take over any more" in half.stderr
+    assert "the primary may still wait for it" in half.stderr
+    pair.b.wait_for_log("ERROR standby primary lost, and this standby was detached")
+    assert pair.names() == '"postgear_b"'
+
+    pair.network.heal()
+    again = pair.b.run("detach")
+    assert again.returncode == 0, again.stderr
+    assert pair.names() == ""

@@ -136,6 +136,22 @@ def test_pid_file_that_names_another_process_is_stale(folder: Path, make: Callab
             other.kill()
 
 
+def test_postgresql_that_was_started_by_another_path_is_found(folder: Path, make: Callable[[Path], EmbeddedPostgres]) -> None:
+    make(folder).start()
+    pid = postmaster_pid(folder)
+    (folder / "link").symlink_to(folder)
+    (folder / "cluster").symlink_to(folder / "link" / "postgres")
+    other = postmaster.Postmaster(folder, folder / "cluster")
+    assert other.is_running()
+    assert postmaster_pid(folder) == pid
+    other.stop()
+    assert not (folder / "postgres" / "postmaster.pid").exists()
+    # Now the other way round.
+    other.start({})
+    assert make(folder).start()
+    assert other.is_running()
+
+
 def test_unfinished_initdb_is_made_anew(folder: Path, make: Callable[[Path], EmbeddedPostgres]) -> None:
     (folder / "postgres.unfinished" / "base").mkdir(parents=True)
     assert value(make(folder).start(), "select 1") == 1

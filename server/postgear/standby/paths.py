@@ -10,13 +10,14 @@ import contextlib
 import os
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import psycopg
 
 from postgear.connecting import first_line
 from postgear.standby.decision import Witnessed
+from postgear.standby.replica import KEEPALIVE
 from postgear.standby.state import boot_seconds
 from postgear.standby.synchrony import Sighting
 
@@ -33,7 +34,8 @@ _ALIVE: Final = re.compile(
 _PRIMARY: Final = """
 select pg_is_in_recovery(), (pg_control_system()).system_identifier::text,
     case when pg_is_in_recovery() then 0 else ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int end,
-    current_setting('synchronous_standby_names'), current_setting('synchronous_commit'), pg_conf_load_time()::text,
+    current_setting('synchronous_standby_names'), current_setting('synchronous_commit'),
+    concat_ws(' ', pg_conf_load_time(), (select backend_start from pg_stat_activity where backend_type = 'checkpointer')),
     case when pg_is_in_recovery() then 0 else (pg_current_wal_insert_lsn() - '0/0')::bigint end,
     (select count(*) from pg_stat_replication where lower(application_name) = lower(%(name)s))::int,
     sender.state, sender.sync_state, coalesce((sender.flush_lsn - '0/0')::bigint, 0),
@@ -48,27 +50,36 @@ from (select) one left join pg_stat_wal_receiver receiver on true"""
 
 
 class Question:
-    """One question asked again and again over one connection, that is made anew when it breaks."""
+    """One question asked again and again over one connection, that is made anew when it breaks.
 
-    def __init__(self, dsn: str, sql: str, parameters: dict[str, Any], application_name: str) -> None:
+    answer_seconds: how long an answer may take; None: as long as the other machine is there.
+    """
+
+    def __init__(
+        self,
+        dsn: str,
+        sql: str,
+        parameters: dict[str, Any],
+        application_name: str,
+        answer_seconds: float | None = ANSWER_SECONDS,
+    ) -> None:
         self._dsn = dsn
         self._sql = sql
         self._parameters = parameters
         self._application_name = application_name
+        self._answer_seconds = answer_seconds
         self._connection: psycopg.AsyncConnection | None = None
 
     async def ask(self) -> tuple[Any, ...]:
-        """Return the answer's row. Raises psycopg.Error or OSError, within a few seconds whatever the other side does."""
+        """Return the answer's row, empty for a command. Raises psycopg.Error or OSError, within a few seconds whatever the other
+        side does."""
         try:
             if self._connection is None:
                 self._connection = await self._connect()
             # Cancelling would ask the server to cancel, and wait for that: ours may be frozen. An end of the socket is certain.
-            timer = asyncio.get_running_loop().call_later(ANSWER_SECONDS, _cut, self._connection.pgconn.socket)
-            try:
+            with _time_limit(self._answer_seconds, self._connection.pgconn.socket):
                 cursor = await self._connection.execute(self._sql.encode(), self._parameters)
-                row = await cursor.fetchone()
-            finally:
-                timer.cancel()
+                row = await cursor.fetchone() if cursor.description else ()
             assert row is not None
             return row
         except BaseException:
@@ -79,7 +90,7 @@ class Question:
         connecting = psycopg.AsyncConnection.connect(
             self._dsn,
             autocommit=True,
-            connect_timeout=CONNECT_SECONDS,
+            **KEEPALIVE | {"connect_timeout": CONNECT_SECONDS},
             application_name=self._application_name,
             client_encoding="utf8",
         )
@@ -104,6 +115,17 @@ class Question:
                 await connection.close()
 
 
+@contextlib.contextmanager
+def _time_limit(seconds: float | None, descriptor: int) -> Iterator[None]:
+    """Shut the socket *descriptor* down after *seconds*."""
+    timer = None if seconds is None else asyncio.get_running_loop().call_later(seconds, _cut, descriptor)
+    try:
+        yield
+    finally:
+        if timer is not None:
+            timer.cancel()
+
+
 def _cut(descriptor: int) -> None:
     with contextlib.suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as end:
         end.shutdown(socket.SHUT_RDWR)
@@ -117,6 +139,7 @@ class PrimaryPath:
         self._heard = heard
         self._saw = saw
         self._is_stopped = False
+        self._settings_loaded = ""
         self.is_demoted = False
         self.reason = ""
         """Why it does not answer; empty: it does."""
@@ -137,6 +160,11 @@ class PrimaryPath:
         asked_at = boot_seconds()
         try:
             sighting = Sighting(*await self._question.ask())
+            if sighting.settings_loaded != self._settings_loaded:
+                # A session that lives through a reload tells its own time of it, new ones that of the server: ask for that one.
+                await self._question.close()
+                sighting = Sighting(*await self._question.ask())
+                self._settings_loaded = sighting.settings_loaded
         except (psycopg.Error, OSError) as error:
             self.reason = first_line(str(error)) or type(error).__name__
             self.is_demoted = False
@@ -224,7 +252,7 @@ class WitnessPath:
             await asyncio.sleep(POLL_SECONDS)
 
     async def ask(self) -> Witnessed:
-        """Ask once: ``status`` needs the database."""
+        """Ask once: ``status`` is not answered without the database."""
         try:
             reader, writer = await asyncio.wait_for(asyncio.open_connection(self._host, self._port), WITNESS_SECONDS)
         except (OSError, TimeoutError):

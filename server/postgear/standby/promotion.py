@@ -101,9 +101,10 @@ def _not_synchronous(known: State) -> str:
 
 
 def detach(data_dir: Path) -> str:
-    """Take the standby of *data_dir* out of the primary's commits; returns what there is to say. Raises StandbyError.
+    """Take the standby of *data_dir* out of the primary's commits; returns what there is to say.
 
-    In this order: it is remembered here that commits no longer wait, and only then they no longer do.
+    In this order: it is remembered here that commits no longer wait, and only then they no longer do. Raises StandbyError; where
+    only the second failed it says that the first was done.
     """
     known = state.load(data_dir)
     if known is None or known.role is not Role.REPLICA:
@@ -112,8 +113,19 @@ def detach(data_dir: Path) -> str:
     with replica.errors():
         (data_dir / state.DETACHED).touch()
         state.sync_folder(data_dir)
-    dsn = _primary_dsn(replica, known)
-    with primary.connected(dsn) as connection:
+    try:
+        return _set_free(replica, known)
+    except StandbyError as error:
+        raise StandbyError(
+            f"half done: this standby is detached and does not take over any more, but the primary may still wait for it: "
+            f"{error}. Run `postgear detach` again, or on the primary: alter system set synchronous_standby_names = '', "
+            "select pg_reload_conf(). To undo it start `postgear standby` anew"
+        ) from error
+
+
+def _set_free(replica: Replica, known: State) -> str:
+    """Let the primary's commits go without this standby; returns what there is to say."""
+    with primary.connected(_primary_dsn(replica, known)) as connection:
         row = connection.execute("select current_setting('synchronous_standby_names')").fetchone()
         if row is None or not row[0].strip():
             return "detached; the primary waited for no standby"

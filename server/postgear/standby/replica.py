@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import psycopg
 from psycopg.conninfo import make_conninfo
@@ -37,7 +37,7 @@ _SETTINGS: Final = {
     "logging_collector": "off",
     "archive_mode": "off",
 }
-_KEEPALIVE: Final = {
+KEEPALIVE: Final[dict[str, Any]] = {
     "connect_timeout": CONNECT_SECONDS,
     "keepalives_idle": 5,
     "keepalives_interval": 2,
@@ -135,7 +135,7 @@ class Replica:
     def configure(self, primary: str, state: State, cluster: Path | None = None) -> None:
         """Let the cluster, which is stopped, follow *primary* from its next start on. *cluster*: where it is, if elsewhere."""
         cluster = cluster or self.cluster
-        conninfo = make_conninfo(primary, **_KEEPALIVE, application_name=state.name)
+        conninfo = make_conninfo(primary, **KEEPALIVE, application_name=state.name)
         settings = {"primary_conninfo": conninfo, "primary_slot_name": state.name, "synchronous_standby_names": ""}
         with self.errors():
             path = cluster / "postgresql.auto.conf"

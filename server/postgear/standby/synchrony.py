@@ -1,7 +1,8 @@
 """Does every commit of the primary wait for this standby? Pure: what the primary said goes in, a verdict comes out.
 
 The "sync" of PostgreSQL's views is not enough. With ``FIRST 1 (here, there)`` this standby is "sync" while it is connected, and
-as soon as it is cut off the primary goes on with the other. Only settings that leave no commit without this standby count.
+as soon as it is cut off the primary goes on with the other. Only settings that leave no commit without this standby count, and
+only once the primary's checkpointer has read them: commits wait or not by what that one has told them.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ class Sighting:
     """synchronous_standby_names."""
     synchronous_commit: str
     settings_loaded: str
-    """When it last read its configuration: what it says of its settings holds from then on."""
+    """When it last read its configuration, and when its checkpointer was started: while this is the same so are its settings."""
     insert_lsn: int
     """The end of its WAL at this moment."""
     senders: int
@@ -105,7 +106,10 @@ class Synchrony:
     def __init__(self, name: str) -> None:
         self._name = name
         self._settings_loaded = ""
+        self._in_force = ""
         self._target_lsn: int | None = None
+        self.awaited = ""
+        """The ``settings_loaded`` of a demand that the primary's checkpointer may not have read yet; empty: there is none."""
         self.is_confirmed = False
         self.confirmed_at = 0.0
         """When the primary last said so, in the caller's clock."""
@@ -115,15 +119,17 @@ class Synchrony:
     def saw(self, sighting: Sighting, now: float) -> None:
         """Take an answer of the primary.
 
-        Commits from before the demand did not wait. So it counts from the second answer on, when the end of the WAL at the
-        first is on our disk; the time between them also lets all of the primary's processes read its settings.
+        Commits from before the demand was in force did not wait. So it counts from the second answer after that on, when the
+        end of the WAL at the first is on our disk.
         """
-        if not sighting.demands(self._name) or sighting.senders > 1 or sighting.settings_loaded != self._settings_loaded:
+        demands = sighting.demands(self._name) and sighting.senders <= 1
+        if not demands or sighting.settings_loaded != self._settings_loaded:
             self.is_confirmed = False
             self._target_lsn = None
             self._settings_loaded = sighting.settings_loaded
-            if not sighting.demands(self._name) or sighting.senders > 1:
-                return
+        self.awaited = sighting.settings_loaded if demands and sighting.settings_loaded != self._in_force else ""
+        if not demands or self.awaited:
+            return
         if sighting.senders == 1 and sighting.sync_state in _SYNCHRONOUS:
             if self._target_lsn is None:
                 self._target_lsn = sighting.insert_lsn
@@ -133,6 +139,10 @@ class Synchrony:
         if self.is_confirmed:
             # Without a sender, too: its commits wait for us.
             self.confirmed_at = now
+
+    def in_force(self, settings_loaded: str) -> None:
+        """Learn that the primary's checkpointer has read the settings of *settings_loaded*."""
+        self._in_force = settings_loaded
 
     def remembered(self, confirmed_at: float, replayed_lsn: int) -> None:
         """Take over what an earlier process knew."""

@@ -19,6 +19,7 @@ from postgear.config import hide_password
 from postgear.errors import StandbyError
 from postgear.logs import event
 from postgear.standby import primary, promotion, setup, state
+from postgear.standby.checkpoints import Checkpoints
 from postgear.standby.decision import Facts, Hearing, Rules, Verdict, decide
 from postgear.standby.paths import PrimaryPath, ReplicaPath, WitnessPath
 from postgear.standby.replica import Replica
@@ -153,6 +154,9 @@ class Standby:
             is_this_boot = known.boot == boot_id()
             self._synchrony.remembered(known.confirmed_at if is_this_boot else float("-inf"), known.replayed_lsn)
         self._primary = PrimaryPath(options.primary, known.name, self._hearing.heard, self._saw)
+        self._checkpoints = Checkpoints(
+            options.primary, known.name, lambda: self._synchrony.awaited, lambda loaded: self._synchrony.in_force(loaded)
+        )
         self._here = ReplicaPath(self._dsn, known.name, self._hearing.heard)
         self._witnesses = tuple(WitnessPath(*address) for address in options.witnesses)
         listen = [word for address in options.listen for word in ("--listen", address)]
@@ -182,7 +186,7 @@ class Standby:
             auto_promote=self._options.rules.auto_promote,
             data_dir=self._options.data_dir,
         )
-        runs = [self._primary.run(), self._here.run(), *(witness.run() for witness in self._witnesses)]
+        runs = [self._primary.run(), self._checkpoints.run(), self._here.run(), *(witness.run() for witness in self._witnesses)]
         tasks = [loop.create_task(each) for each in runs]
         try:
             if self._state.role is Role.REPLICA:
@@ -198,13 +202,14 @@ class Standby:
         return 0
 
     async def _end_paths(self, tasks: list[asyncio.Task[None]]) -> None:
-        for path in (self._primary, self._here):
+        paths = (self._primary, self._checkpoints, self._here)
+        for path in paths:
             path.stop()
         await asyncio.wait(tasks, timeout=STOP_SECONDS)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for path in (self._primary, self._here):
+        for path in paths:
             await path.close()
 
     # -- as a replica --------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tests.failover.chaos.audit import Round, Store, broken_invariants
 from tests.failover.chaos.broken import BREAKS
-from tests.failover.chaos.faults import DATABASE_FAULTS, FAULTS, OTHER_FAULTS, Kind, impossible
+from tests.failover.chaos.faults import DATABASE_FAULTS, FAULTS, LEFT_ALONE_SECONDS, OTHER_FAULTS, Kind, impossible
 from tests.failover.chaos.installation import Installation
 from tests.failover.chaos.report import Measured, Window, line, measure, table
 
@@ -103,6 +103,7 @@ class Chaos:
         broken = list(broken_invariants(journals, store, *logs))
         if took is None:
             broken.append(f"not drained within {DRAIN_SECONDS:.0f} s: {len(store.queued)} jobs, e.g. {sorted(store.queued)[:5]}")
+        broken += [f"{name} was still at the old primary after {LEFT_ALONE_SECONDS:.0f} s" for name in installation.strays]
         broken += [
             f"{program.name} ended by itself with {program.process.returncode}"
             for program in installation.servers.values()

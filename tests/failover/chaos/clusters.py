@@ -254,6 +254,7 @@ class Pair:
         self.standby.start()
         self.wait_until_followed()
         self.primary.wait_for_standby(self.standby.name)
+        self.primary.query("checkpoint", database="postgres")  # commits wait once the checkpointer has read it
         self.wait_until_followed("sync")
 
     def wait_until_followed(self, state: str | None = None) -> None:

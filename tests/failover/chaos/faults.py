@@ -6,7 +6,7 @@ All they choose comes from the ``Random`` they are given. What they say of thems
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -28,6 +28,14 @@ CANCEL_WAITING = (
     "select count(pg_cancel_backend(pid)) from pg_stat_activity"
     " where wait_event = 'SyncRep' and application_name not like 'postgear %%' and random() < %s"
 )
+
+
+LATE_SHARE = 0.3
+"""How often an old primary stays for long beside the new one."""
+LEFT_ALONE_SECONDS = 20.0
+"""Faults of others that come with it are mended half of that before, and a primary that commits nothing is given up in 10 s."""
+LONG_HANG_SECONDS = (10.0, 22.0)
+"""A direct worker gives up connections that are silent for 15 s; some seconds are over before the promotion."""
 
 
 def kill_server(installation: Installation, choices: random.Random, tell: Callable[[str], None]) -> Iterator[float]:
@@ -152,8 +160,16 @@ def failover_cut(installation: Installation, choices: random.Random, tell: Calla
         yield choices.uniform(0.5, 1.5)
         if choices.random() < 0.7:
             _storm(pair.primary, choices)
-    yield from _promote(installation, choices)
+    yield from _promote(installation, choices, _left_alone(installation, choices))
     installation.network.heal(link)
+
+
+def _left_alone(installation: Installation, choices: random.Random) -> Iterator[float]:
+    """Leave the old primary at work; when that was long, everybody has to have left it."""
+    if choices.random() >= LATE_SHARE:
+        return
+    yield LEFT_ALONE_SECONDS
+    installation.note_strays()
 
 
 def failover_zombie(installation: Installation, choices: random.Random, tell: Callable[[str], None]) -> Iterator[float]:
@@ -162,7 +178,14 @@ def failover_zombie(installation: Installation, choices: random.Random, tell: Ca
     tell(f"{old.name} comes back")
     old.pause()
     yield choices.uniform(1, LEASE_SECONDS)
-    yield from _promote(installation, choices, old.go_on)
+    yield from _promote(installation, choices, _come_back(old, choices))
+
+
+def _come_back(old: Cluster, choices: random.Random) -> Iterator[float]:
+    """Go on, sometimes so late that its clients have left it."""
+    if choices.random() < LATE_SHARE:
+        yield choices.uniform(*LONG_HANG_SECONDS)
+    old.go_on()
 
 
 def switchover(installation: Installation, choices: random.Random, tell: Callable[[str], None]) -> Iterator[float]:
@@ -173,13 +196,11 @@ def switchover(installation: Installation, choices: random.Random, tell: Callabl
     yield from _promote(installation, choices)
 
 
-def _promote(
-    installation: Installation, choices: random.Random, before_fencing: Callable[[], None] = lambda: None
-) -> Iterator[float]:
+def _promote(installation: Installation, choices: random.Random, before_fencing: Iterable[float] = ()) -> Iterator[float]:
     pair = installation.pair
     pair.promote()
     installation.turn_bouncer()
-    before_fencing()
+    yield from before_fencing
     yield choices.uniform(0.5, 3)
     pair.standby.kill()
     yield choices.uniform(0, 2)

@@ -70,6 +70,8 @@ class Installation:
         self.workers: list[Program] = []
         self.producers: list[Program] = []
         self.journals: list[Path] = []
+        self.strays: list[str] = []
+        """Who was found to have stayed at an old primary."""
         self._break = break_name
         self._long_share = str(long_share)
         self._ports: dict[str, int] = {}
@@ -159,6 +161,12 @@ class Installation:
         """Let PgBouncer find the primary, as an operator does after a failover."""
         if self.bouncer is not None:
             self.network.turn("bouncer-primary", self.pair.primary.port)
+
+    def note_strays(self) -> None:
+        """Remember which servers and direct workers hold no living lease at the primary."""
+        rows = self.pair.primary.query("select name from postgear.server where renewed_at > clock_timestamp() - interval '4 s'")
+        wanted = {*self.servers, *(worker.name for worker in self.workers if "-direct" in worker.name)}
+        self.strays += sorted(wanted - {name for (name,) in rows})
 
     def start_round(self, number: int) -> None:
         """Start workers and producers with new journals; tokens and uniques are of this round alone."""

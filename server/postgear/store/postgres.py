@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 
 from psycopg import pq
 
+from postgear.connecting import ANSWER_SECONDS
 from postgear.errors import StoreError, StoreUnavailable
 from postgear.job import ClaimedJob, Durability, FunctionCount, FunctionRow, JoinedJob, Lane, ListedJob, StoredStatus, SubmitBatch
 from postgear.logs import event
@@ -146,6 +147,7 @@ class PostgresStore:
         self._asking = session("ask", ASK if submits else ASK | RESOLVE)
         self._submit = session("submit", SUBMIT | RESOLVE) if submits else self._asking
         self._leasing = Session(dsn, f"postgear {name} lease", LEASE, lost, on_notify)
+        self._last_hosts: list[tuple[str, str]] = []
         self._batches = 0  # sent by now; numbers go up through all leases of this process
         self._old_pids: set[int] = set()  # of lost connections
         self.cluster: Cluster | None = None
@@ -162,14 +164,26 @@ class PostgresStore:
         """Open the connections that are down; what went over the lost ones is over then. Raises StoreUnavailable, SchemaError."""
         down = [session for session in self._sessions if not session.is_open]
         self._old_pids.update(session.backend_pid for session in down)
-        results = await asyncio.gather(*(session.connect() for session in down), return_exceptions=True)
+        results = await asyncio.gather(*(session.connect(self._last_hosts) for session in down), return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException):
                 raise result
-        if self._leasing in down:
-            await self._leasing.run(b"listen postgear")
-            await self._know_cluster()
-        await self._end_old_sessions()
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                if self._leasing in down:
+                    await self._leasing.run(b"listen postgear")
+                    await self._know_cluster()
+                await self._end_old_sessions()
+        except TimeoutError:
+            raise StoreUnavailable("the database took our connections, but does not answer") from None
+
+    def put_host_last(self) -> None:
+        """Try other hosts of the DSN before the one of these connections from now on: it says that it takes writes, but does not.
+
+        So does a primary that was cut off while its standby was promoted.
+        """
+        host = self._leasing.host
+        self._last_hosts = [*(each for each in self._last_hosts if each != host), host]
 
     async def _know_cluster(self) -> None:
         """See whether this is still the same PostgreSQL. On another timeline the lease may be another's: see to that.

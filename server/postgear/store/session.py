@@ -19,7 +19,7 @@ from psycopg import pq
 from psycopg.pq import DiagnosticField, ExecStatus
 
 from postgear import schema
-from postgear.connecting import CONNECT_SECONDS, failed_connection, options
+from postgear.connecting import ANSWER_SECONDS, CONNECT_SECONDS, failed_connection, limit_seconds, options, put_last
 from postgear.errors import SchemaError, StoreError, StoreInDoubt, StoreRefused, StoreUnavailable
 
 log = logging.getLogger("postgear.store")
@@ -68,6 +68,8 @@ class Session:
         self._pgconn: pq.abc.PGconn | None = None
         self._fd = -1
         self.backend_pid = 0
+        self.host = ("", "")
+        """Host and port of the connection, as the DSN has them."""
         self._current: _Call | None = None
         self._result: pq.abc.PGresult | None = None  # of the current call, until the server is ready for the next
         self._queue: deque[_Call] = deque()
@@ -79,8 +81,11 @@ class Session:
         """Whether calls can be made."""
         return self._pgconn is not None
 
-    async def connect(self) -> None:
-        """Open the connection to a server that takes writes, and prepare the statements. Raises StoreUnavailable, SchemaError."""
+    async def connect(self, last: Sequence[tuple[str, str]] = ()) -> None:
+        """Open the connection to a server that takes writes, and prepare the statements. Raises StoreUnavailable, SchemaError.
+
+        last: hosts and their ports to try after the others.
+        """
         try:
             parameters = options(
                 self._dsn,
@@ -89,11 +94,9 @@ class Session:
                 target_session_attrs="read-write",
                 connect_timeout=CONNECT_SECONDS,
             )
-            hosts = str(parameters.get("host", "")).count(",") + 1
             # The time limit is ours as well as libpq's: a name look-up that hangs is not under connect_timeout.
             connection = await asyncio.wait_for(
-                psycopg.AsyncConnection.connect(**parameters),
-                CONNECT_SECONDS * (hosts + 1),
+                psycopg.AsyncConnection.connect(**put_last(parameters, last)), limit_seconds(parameters)
             )
         except (psycopg.Error, TimeoutError, OSError) as error:
             raise failed_connection(error) from error
@@ -103,7 +106,16 @@ class Session:
         self._pgconn.notice_handler = self._notice
         self._fd = self._pgconn.socket
         self.backend_pid = self._pgconn.backend_pid
+        self.host = (self._pgconn.host.decode(), self._pgconn.port.decode())
         self._watch()
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await self._begin_session()
+        except TimeoutError:
+            self.close()
+            raise StoreUnavailable("the database took a connection, but does not answer") from None
+
+    async def _begin_session(self) -> None:
         await self.run(SETTINGS)
         try:
             version = (await self.run(b"select version_num::text from postgear.alembic_version")).get_value(0, 0)

@@ -22,6 +22,7 @@ from .job_holder import TICK_SECONDS, JobHolder
 from .logs import Reminder, event
 from .pace import BUSY_POLL_SECONDS, IDLE_POLL_SECONDS, POLL_SHARE, Pace
 from .store.postgres import PostgresStore
+from .store.session import StoreLocked
 
 log = logging.getLogger("postgear.exchange")
 
@@ -454,7 +455,8 @@ class Exchange:
         if not self._up.is_set():
             return False
         if holder.unresolved:
-            await self.function_ids.learn()
+            with contextlib.suppress(StoreLocked):  # some are being added by a transaction that is not over; others have jobs
+                await self.function_ids.learn()
         now = self._loop.time()
         if now >= self._promote_at:
             seconds = await self.store.promote_jobs()

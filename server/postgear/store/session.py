@@ -33,6 +33,7 @@ _READ_ONLY = "25006"
 _GONE = ("08", "57P", _READ_ONLY)  # the connection is of no use any more: broken, shut down, or a standby now
 _NO_SCHEMA = ("3F000", "42P01", "42883")
 _DENIED = "42501"
+_LOCKED = "55P03"
 _ENDED = "55000"  # submit_jobs: others ended the lease, and it is to be looked after; nothing was stored
 _BINARY = [pq.Format.BINARY]
 SETTINGS: Final = (
@@ -49,7 +50,10 @@ SETTINGS: Final = (
 
 
 class Session:
-    """A connection. ``on_notify`` gets the payload of each NOTIFY; ``on_lost`` gets the reason when it breaks, once."""
+    """A connection. ``on_notify`` gets the payload of each NOTIFY; ``on_lost`` gets the reason when it breaks, once.
+
+    lock_seconds: how long a statement may wait for a lock; then it ends with StoreLocked. 0: as long as it takes.
+    """
 
     def __init__(
         self,
@@ -58,12 +62,15 @@ class Session:
         statements: dict[bytes, bytes],
         on_lost: Callable[[str], None],
         on_notify: Callable[[str], None] | None = None,
+        *,
+        lock_seconds: int = 0,
     ) -> None:
         self._dsn = dsn
         self._application_name = application_name
         self._statements = statements
         self._on_lost = on_lost
         self._on_notify = on_notify
+        self._lock_seconds = lock_seconds
         self._connection: psycopg.AsyncConnection[tuple[object, ...]] | None = None
         self._pgconn: pq.abc.PGconn | None = None
         self._fd = -1
@@ -117,6 +124,8 @@ class Session:
 
     async def _begin_session(self) -> None:
         await self.run(SETTINGS)
+        if self._lock_seconds:
+            await self.run(b"set lock_timeout = %d" % (self._lock_seconds * 1000))
         try:
             version = (await self.run(b"select version_num::text from postgear.alembic_version")).get_value(0, 0)
             schema.check(None if version is None else version.decode())
@@ -212,6 +221,8 @@ class Session:
         if state in _NO_SCHEMA:
             self._lose(message)
             return _NoSchema(f"the database has no postgear schema, or an old one ({message})")
+        if state == _LOCKED:
+            return StoreLocked("an open transaction in the database queues a job with the same unique, or locks the tables")
         if state == _ENDED:
             self._lose(message)
             return StoreUnavailable(message)
@@ -278,6 +289,10 @@ class Session:
             current.done(kind(f"the database connection broke: {reason.strip()}"))
         for call in waiting:
             call.done(StoreUnavailable("the database connection is down"))
+
+
+class StoreLocked(StoreUnavailable):
+    """A lock was waited for too long: nothing was changed."""
 
 
 class _NoSchema(StoreUnavailable):

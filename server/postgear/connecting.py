@@ -82,9 +82,7 @@ def _hosts(parameters: dict[str, Any]) -> list[tuple[str, str, str, str]]:
     names, addresses, ports = (given * count if len(given) == 1 else given for given in (names, addresses, ports))
     if count == 1 or not len(names) == len(addresses) == len(ports):
         return []
-    return [
-        (name or address, port or _PORT, name, address) for name, address, port in zip(names, addresses, ports, strict=True)
-    ]
+    return [(name or address, port or _PORT, name, address) for name, address, port in zip(names, addresses, ports, strict=True)]
 
 
 def failed_connection(error: BaseException) -> StoreUnavailable:

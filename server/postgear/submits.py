@@ -91,6 +91,7 @@ class Submits:
         if batch is None or not self._in_doubt:
             return
         ids = await self._store.settle_batch(batch)
+        lease_lives = lease_lives and batch.sent_as[0] == self._store.lease  # not one before that
         may_acknowledge = ids is None or not self._require_sync or await self._store.has_sync_standby()
         if self._batch is not batch:
             return  # it has waited too long meanwhile

@@ -215,8 +215,8 @@ def test_a_server_starts_and_stops_while_commits_wait_for_a_standby_that_is_away
     set_synchronous(primary.dsn, "nobody")
     servers = [UnreadyServer(dsn=primary.dsn, log_path=tmp_path / f"unready-{number}.log") for number in range(2)]
     try:
-        waiting = "select count(*) from pg_stat_activity where application_name like 'postgear test lease%%' and wait_event = 'SyncRep'"
-        wait_for(lambda: query(primary.dsn, waiting) == [(2,)], "they are about to take a lease")
+        waiting = WAITING.replace("submit", "lease").replace("%", "%%")
+        wait_for(lambda: len(query(primary.dsn, waiting)) == 2, "they are about to take a lease")
         servers[1].process.send_signal(signal.SIGTERM)
         assert servers[1].process.wait(30) == 0
         wait_for(servers[0].listens, "it listens all the same", 30)

@@ -212,6 +212,28 @@ async def test_a_batch_in_doubt_is_settled_after_its_lease_has_ended(queue: Queu
     assert await store.settle_batch(batch) == ids
 
 
+def test_a_batch_of_a_lease_whose_number_was_given_again_is_not_there(dsn: str) -> None:
+    async def run() -> None:
+        queue = Queue(dsn)
+        store = await queue.server()
+        batch = queue.batch({})
+        await store.submit_jobs(batch)
+        assert store.cluster is not None
+        store.cluster = store.cluster._replace(timeline="00000000")  # as if another were promoted, and this lease were another's
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            connection.execute("update postgear.server set name = 'another'")
+            before = connection.execute("select * from postgear.batch").fetchall()
+            store.close()
+            await store.connect()
+            assert not await store.renew_lease(sleeping=False)
+            assert await store.settle_batch(batch) is None
+            assert connection.execute("select * from postgear.batch").fetchall() == before
+        for opened in queue.stores:
+            opened.close()
+
+    asyncio.run(run())
+
+
 def test_a_batch_stored_around_locks_is_as_any_other(dsn: str) -> None:
     async def run() -> None:
         queue = Queue(dsn)

@@ -112,7 +112,7 @@ class Clients(Claims):
             self.send(peer, reply)
 
     def submitted(self, batch: SubmitBatch, ids: Sequence[int]) -> None:
-        """Acknowledge a committed batch; *ids* as ``submit_jobs`` returns them: id, negated id if coalesced, 0 if full, LOCKED."""
+        """Acknowledge a committed batch; *ids* as the store returns them: id, negated id if coalesced, 0 if full, LOCKED."""
         prefix = self.background_prefix
         pack = HEADER.pack
         dirty = self.dirty

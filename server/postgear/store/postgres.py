@@ -100,6 +100,7 @@ class PostgresStore:
         self.cluster: Cluster | None = None
         self._registered = ("", 0)  # as whom the lease was taken
         self._is_owner = True
+        self._leases_of_others: set[int] = set()  # that were this one's on another timeline
         self._sessions = dict.fromkeys((self._submit, self._finish, self._claim, self._asking, self._leasing))
 
     @property
@@ -154,8 +155,10 @@ class PostgresStore:
             system=cluster.system,
             is_the_same_system=before.system == cluster.system,
         )
-        owner = await self._leasing.call(b"is_owner", pack(">q", self.lease), name.encode(), pack(">i", pid), writes=False)
-        self._is_owner = boolean(owner, 0, 0)
+        owner = await self._leasing.call(b"owner_of", pack(">q", self.lease), name.encode(), pack(">i", pid), writes=False)
+        self._is_owner = bool(owner.ntuples) and boolean(owner, 0, 0)
+        if owner.ntuples and not self._is_owner:
+            self._leases_of_others.add(self.lease)
 
     async def _end_old_sessions(self) -> None:
         """End backends of lost connections: one may still be at a statement, and would commit after the caller has settled.
@@ -236,6 +239,8 @@ class PostgresStore:
     async def settle_batch(self, batch: SubmitBatch) -> Sequence[int] | None:
         """See ``base.Store``."""
         lease, number = batch.sent_as
+        if lease in self._leases_of_others:
+            return None  # what was stored under it here is theirs, and what was ours went with our row of that number
         ids = (await self._submit.call(b"settle_batch", pack(">q", lease), pack(">q", number))).get_value(0, 0)
         return None if ids is None else arrays.read_int8_array(ids)
 

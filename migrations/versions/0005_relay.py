@@ -88,6 +88,9 @@ def downgrade() -> None:
             integer, bigint, bigint, bigint, bigint, double precision, double precision, text
         );
         drop function if exists postgear.import_jobs(bytea[], bytea[], bytea[], bytea[], smallint[], bigint[], boolean);
+        drop function if exists postgear.submit_jobs_unlocked(
+            bigint, integer[], smallint[], bytea[], bytea[], bigint[], bytea[], boolean[], bigint, text
+        );
         drop table postgear.relayed, postgear.relay, postgear.imported;
         """
     )

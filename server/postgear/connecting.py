@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from typing import Any, Final
 
 import psycopg
@@ -18,6 +19,11 @@ from postgear.errors import StoreRefused, StoreUnavailable
 CONNECT_SECONDS: Final = 5
 """How long one attempt to connect may take, for each address of each host. A primary takes milliseconds; one that fails over must
 not be waited for longer than it takes."""
+ANSWER_SECONDS: Final = 10.0
+"""How long a database that took a connection may take to answer what is asked then: one that hangs takes connections, too."""
+_HOST_ADDRESSES: Final = 2
+"""How many addresses a host is taken to have: one of IPv4 and one of IPv6."""
+_PORT: Final = "5432"
 _DEFAULTS: Final[dict[str, str | int]] = {
     "connect_timeout": CONNECT_SECONDS,
     # A machine that is gone answers nothing: without these a connection to it lives on for hours.
@@ -50,6 +56,34 @@ def options(dsn: str, **ours: Any) -> dict[str, Any]:
     if "," in str(hosts) and "PGTARGETSESSIONATTRS" not in os.environ:
         defaults["target_session_attrs"] = "read-write"
     return defaults | {name: value for name, value in given.items() if value is not None} | ours
+
+
+def limit_seconds(parameters: dict[str, Any]) -> float:
+    """Return how long all attempts of *parameters* together may take: with the addresses of each host, and their look-up."""
+    return CONNECT_SECONDS * (_HOST_ADDRESSES * max(len(_hosts(parameters)), 1) + 1)
+
+
+def put_last(parameters: dict[str, Any], last: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """Return *parameters* with those hosts that are in *last* (host and port, as libpq tells them) behind the others."""
+    hosts = sorted(_hosts(parameters), key=lambda host: last.index(host[:2]) if host[:2] in last else -1)
+    if not any(host[:2] in last for host in hosts):
+        return parameters
+    _, ports, names, addresses = (",".join(column) for column in zip(*hosts, strict=True))
+    lists = {"host": names, "hostaddr": addresses, "port": ports}
+    return parameters | {name: value for name, value in lists.items() if value.strip(",")}
+
+
+def _hosts(parameters: dict[str, Any]) -> list[tuple[str, str, str, str]]:
+    """Return of several hosts what libpq calls each, its port, its name and its address; of one, or of a wrong list, nothing."""
+    names, addresses, ports = (
+        str(parameters.get(name) or os.environ.get(variable, "")).split(",")
+        for name, variable in (("host", "PGHOST"), ("hostaddr", "PGHOSTADDR"), ("port", "PGPORT"))
+    )
+    count = max(len(names), len(addresses))
+    names, addresses, ports = (given * count if len(given) == 1 else given for given in (names, addresses, ports))
+    if count == 1 or not len(names) == len(addresses) == len(ports):
+        return []
+    return [(name or address, port or _PORT, name, address) for name, address, port in zip(names, addresses, ports, strict=True)]
 
 
 def failed_connection(error: BaseException) -> StoreUnavailable:

@@ -137,8 +137,16 @@ class Server:
             require_sync=config.require_sync,
             lease_seconds=config.lease_seconds,
         )
+        stopping = self.loop.create_task(self._stop.wait())
+        starting = self.loop.create_task(self.exchange.start())
+        await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():  # the first attempt to connect takes its time, and nothing has begun
+            starting.cancel()
+            self.exchange.store.close()
+            event(log, logging.INFO, "stopped")
+            return 0
         try:
-            await self.exchange.start()
+            starting.result()
         except SchemaError as error:
             raise SchemaError(f"{error}; run: postgear init --dsn '{hide_password(dsn)}'") from None
         for each in sockets:
@@ -149,7 +157,6 @@ class Server:
         if config.pid_file:
             self._write_pid_file(Path(config.pid_file))
         ready = self.loop.create_task(self._announce(dsn))
-        stopping = self.loop.create_task(self._stop.wait())
         fatal = self.exchange.fatal
         ends: list[asyncio.Future[Any]] = [stopping, fatal]
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)

@@ -16,29 +16,19 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
-from .connecting import first_line
+from .connecting import ANSWER_SECONDS, first_line
 from .errors import SchemaError, StoreError, StoreInDoubt, StoreRefused, StoreUnavailable
 from .function_ids import FunctionIds
 from .job_holder import TICK_SECONDS, JobHolder
 from .logs import Reminder, event
+from .pace import BUSY_POLL_SECONDS, IDLE_POLL_SECONDS, POLL_SHARE, Pace
 from .store.postgres import PostgresStore
+from .store.session import StoreLocked
 
 log = logging.getLogger("postgear.exchange")
 
 CLAIM_MAX_BYTES: Final = 16 * 1024 * 1024
 """Most workload bytes in one claim, so that a window of large jobs does not fill the memory."""
-BUSY_POLL_SECONDS: Final = 0.005
-"""How often an awake server looks for jobs that SQL queued: half of it is the typical delay, at about 2 % of a core."""
-IDLE_POLL_SECONDS: Final = 1.0
-"""How often a sleeping server looks all the same, should a NOTIFY have been missed."""
-AWAKE_SECONDS: Final = 1.0
-"""A server that found few jobs for so long goes to sleep."""
-BUSY_JOBS: Final = 30
-"""With so many jobs found within BUSY_WINDOW_SECONDS a server wakes: polling costs less than a NOTIFY with every commit."""
-BUSY_WINDOW_SECONDS: Final = 0.1
-POLL_SHARE: Final = 20
-"""A poll that took t seconds and found nothing is followed by a pause of 20 t at least: it costs 5 % of a connection at most.
-One that found jobs is followed by one of at least t, for there may be more."""
 FINISH_PAUSE_SECONDS: Final = 0.02
 """Between two deletes of finished jobs: workers do not wait for them, and fewer, larger ones cost less."""
 FINISH_RETRY_SECONDS: Final = 0.2
@@ -49,8 +39,10 @@ REAP_SECONDS: Final = 0.5
 PROGRESS_SECONDS: Final = 1.0
 BACKOFF_SECONDS: Final = (0.05, 2.0)
 RECONNECT_SECONDS: Final = 3.0
-"""After the database was away for all, the first server to be back gives the others this long before it takes them for dead."""
+"""After the database was away for all, the first server to be back, or a new one, gives the others this long before it takes them
+for dead."""
 AWAY: Final = "database still away, retrying"
+STALLED: Final = "database does not commit, retrying"
 ADVICE: Final = "check that PostgreSQL runs and that the DSN is right"
 LEASE_MARGIN: Final = 0.75
 """A server that could not renew for this part of its lease stops giving out background jobs: before others may take them."""
@@ -91,9 +83,7 @@ class Exchange:
         self._releasing: list[int] = []
         self._unused: list[int] = []
         self._postponing: dict[int, float] = {}
-        self._awake_until = 0.0
-        self._found = 0  # jobs, since _found_since
-        self._found_since = 0.0
+        self._pace = Pace()
         self._sleeping = False
         self._promote_at = 0.0
         self.renewed_at = 0.0  # by the loop's clock
@@ -117,8 +107,11 @@ class Exchange:
             self.store.close()
             if isinstance(error, StoreRefused) or not isinstance(error, StoreUnavailable | StoreInDoubt):
                 raise
-            event(log, logging.WARNING, "database away, retrying", reason=first_line(str(error)), advice=ADVICE)
-            self._reminder.told(AWAY)
+            if isinstance(error, _Stalled):
+                self._reminder.remind(logging.WARNING, STALLED, str(error))
+            else:
+                event(log, logging.WARNING, "database away, retrying", reason=first_line(str(error)), advice=ADVICE)
+                self._reminder.told(AWAY)
         for loop in (
             self._reconnect(),
             self._finish_loop(),
@@ -219,8 +212,32 @@ class Exchange:
             self.store.close()
 
     async def _connect(self) -> None:
-        asked_at = self._loop.time()
         await self.store.connect()
+        asked_at = self._loop.time()
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await self._settle_held()
+        except TimeoutError:
+            self.store.put_host_last()
+            raise _Stalled(f"no commit within {ANSWER_SECONDS:g} s: PostgreSQL may wait for a synchronous standby") from None
+        if not self.store.is_open:
+            raise StoreUnavailable("a database connection broke again at once")  # its loss was not announced: we are not up
+        holder = self._holder
+        self._sleeping = False
+        self.renewed_at = asked_at
+        self._reap_at = self._loop.time() + RECONNECT_SECONDS
+        self._pace.stay_awake(self._loop.time())
+        self._promote_at = 0.0
+        holder.suspended = False
+        holder.store_is_up = True
+        holder.unresolved = list(holder.functions.values())
+        holder.reopen_backlogs()
+        self._down.clear()
+        self._up.set()
+        self._changed()
+
+    async def _settle_held(self) -> None:
+        """Renew the lease or take another, and settle with the database what is held here."""
         holder = self._holder
         if self.store.lease and await self.store.renew_lease(sleeping=False):
             await self._settle_submits(lease_lives=True)  # first: what they brought is held from then on
@@ -233,7 +250,6 @@ class Exchange:
             for job_id in lost:  # its row went back, though the answer was lost; claimed again it must not go back again
                 holder.postponed.pop(job_id, None)
                 self._postponing.pop(job_id, None)
-            self._reap_at = self._loop.time() + RECONNECT_SECONDS
         else:
             if self.store.lease:
                 event(log, logging.WARNING, "lease lost", lease=self.store.lease)
@@ -245,19 +261,6 @@ class Exchange:
             holder.set_queue_name(self.store.queue_name)
             event(log, logging.INFO, "lease taken", lease=self.store.lease, queue=self.store.queue_name)
             await self._settle_submits(lease_lives=False)
-        if not self.store.is_open:
-            raise StoreUnavailable("a database connection broke again at once")  # its loss was not announced: we are not up
-        self._sleeping = False
-        self.renewed_at = asked_at
-        self._awake_until = self._loop.time() + AWAKE_SECONDS
-        self._promote_at = 0.0
-        holder.suspended = False
-        holder.store_is_up = True
-        holder.unresolved = list(holder.functions.values())
-        holder.reopen_backlogs()
-        self._down.clear()
-        self._up.set()
-        self._changed()
 
     async def _settle_submits(self, *, lease_lives: bool) -> None:
         """Learn what became of submits whose answer was lost."""
@@ -274,7 +277,8 @@ class Exchange:
                     self._reminder.remind(logging.ERROR, "schema missing, retrying", first_line(str(error)))
                     self.store.close()
                 except StoreError as error:
-                    self._reminder.remind(logging.WARNING, AWAY, first_line(str(error)))
+                    name = STALLED if isinstance(error, _Stalled) else AWAY
+                    self._reminder.remind(logging.WARNING, name, first_line(str(error)))
                     self.store.close()
                 if not self._up.is_set():
                     await asyncio.sleep(pause * random.uniform(0.5, 1.0))
@@ -433,9 +437,9 @@ class Exchange:
             now = self._loop.time()
             try:
                 has_found = await self._look(poll=now >= poll_at)
-                if now > self._awake_until and not self._sleeping and self._holder.has_workers:
+                if now > self._pace.awake_until and not self._sleeping and self._holder.has_workers:
                     await self._fall_asleep()
-                elif now <= self._awake_until and self._sleeping:
+                elif now <= self._pace.awake_until and self._sleeping:
                     self._sleeping = False
                     await self.store.renew_lease(sleeping=False)
             except StoreError as error:
@@ -457,7 +461,8 @@ class Exchange:
         if not self._up.is_set():
             return False
         if holder.unresolved:
-            await self.function_ids.learn()
+            with contextlib.suppress(StoreLocked):  # some are being added by a transaction that is not over; others have jobs
+                await self.function_ids.learn()
         now = self._loop.time()
         if now >= self._promote_at:
             seconds = await self.store.promote_jobs()
@@ -477,19 +482,13 @@ class Exchange:
                 raise
             cut = sum(len(job.workload) for job in jobs) >= CLAIM_MAX_BYTES
             holder.claimed(lanes, jobs, cut=cut)
-        self._count_found(len(jobs))
+        self._pace.found(len(jobs), self._loop.time())
         self._changed()
         return bool(jobs)
 
-    def _count_found(self, jobs: int) -> None:
-        """Stay awake while jobs come fast; a few a second are found sooner by the NOTIFY of each."""
-        now = self._loop.time()
-        if now - self._found_since > BUSY_WINDOW_SECONDS:
-            self._found_since = now
-            self._found = 0
-        self._found += jobs
-        if self._found >= BUSY_JOBS:
-            self._awake_until = now + AWAKE_SECONDS
+
+class _Stalled(StoreUnavailable):
+    """A database that takes connections and answers, but commits nothing."""
 
 
 def _tell_stale(ids: list[int]) -> None:

@@ -144,6 +144,10 @@ class Durability(IntEnum):
     """There, and where there is a synchronous standby, on its disk, too."""
 
 
+LOCKED: Final = -(2**63)
+"""In the place of a job's number: it was not stored, for a transaction that is not over queues one with the same unique."""
+
+
 class SubmitBatch:
     """Background jobs on their way into the database, as columns: one commit for all of them.
 

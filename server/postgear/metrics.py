@@ -5,17 +5,22 @@ Counters are this process's own and begin at 0 with it. The queue and the standb
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from .errors import StoreError
+from .job import FunctionCount
 
 if TYPE_CHECKING:
     from .daemon import Server
 
 READY_SECONDS: Final = 3.0
 """A server is ready while its lease was renewed within this time: it writes once a second."""
+
+DATABASE_SECONDS: Final = 2.0
+"""How long a scrape waits for the database, and as long again for a count of the queue: less than ``web.REQUEST_SECONDS``."""
 
 Sample = tuple[str, float]
 """Labels as they are written, in braces or empty; and the value."""
@@ -26,6 +31,8 @@ class Metrics:
 
     def __init__(self, server: Server) -> None:
         self._server = server
+        self._counting: asyncio.Task[None] | None = None
+        self._counts: list[FunctionCount] = []
 
     async def live(self) -> tuple[int, str]:
         """Answer while the event loop turns."""
@@ -44,7 +51,8 @@ class Metrics:
         return 200, "ready\n"
 
     async def metrics(self) -> tuple[int, str]:
-        """Return all of them. What the database does not answer is left out, and postgear_database_up is 0."""
+        """Return all of them. What the database does not answer in time is left out; a count of the queue that takes longer is
+        shown by a later scrape, and until then the one before it."""
         lines: list[str] = []
         server = self._server
         dispatcher, exchange = server.dispatcher, server.exchange
@@ -58,8 +66,9 @@ class Metrics:
             return (("", value),)
 
         add("postgear_info", "gauge", "Always 1.", [(_labels(version=server.version, name=server.config.name), 1)])
-        add("postgear_database_up", "gauge", "Whether the database answers.", one(exchange.is_up))
         renewed = server.loop.time() - exchange.renewed_at
+        is_up = exchange.is_up and renewed <= READY_SECONDS
+        add("postgear_database_up", "gauge", "Whether the database answers.", one(is_up))
         add("postgear_lease_renewed_seconds", "gauge", "Since the lease was last renewed.", one(renewed))
         add("postgear_connections", "gauge", "Clients and workers.", one(len(server.connections)))
         workers = [(_labels(function=_text(function.name)), len(function.workers)) for function in functions]
@@ -70,9 +79,18 @@ class Metrics:
         counts = exchange.submit_counts
         about = "Background submits by what became of them."
         add("postgear_submits_total", "counter", about, [(_labels(outcome=outcome), counts[outcome]) for outcome in counts])
-        if exchange.is_up:
-            with contextlib.suppress(StoreError):  # it went away meanwhile, which the next scrape tells
-                await self._add_database(add)
+        if is_up:
+            with contextlib.suppress(StoreError, TimeoutError):  # it went away meanwhile, which the next scrape tells
+                async with asyncio.timeout(DATABASE_SECONDS):
+                    await self._add_database(add)
+            await self._count()
+            queue = [
+                (_labels(function=_text(count.name), state=state), jobs)
+                for count in self._counts
+                for state, jobs in (("high", count.high), ("normal", count.normal), ("low", count.low), ("held", count.held))
+            ]
+            about = "Background jobs in the database: waiting by priority, or held by a server."
+            add("postgear_queue_jobs", "gauge", about, queue)
         return 200, "\n".join(lines) + "\n"
 
     async def _add_database(self, add: _Add) -> None:
@@ -107,12 +125,18 @@ class Metrics:
             add("postgear_relay_rows_moved_total", "counter", "Rows that became jobs.", moved)
             failed = [(labels, each.failed) for labels, each in relays]
             add("postgear_relay_rows_failed_total", "counter", "Rows set aside, for they could be no job.", failed)
-        queue = [
-            (_labels(function=_text(count.name), state=state), jobs)
-            for count in await self._server.admin.counts()
-            for state, jobs in (("high", count.high), ("normal", count.normal), ("low", count.low), ("held", count.held))
-        ]
-        add("postgear_queue_jobs", "gauge", "Background jobs in the database: waiting by priority, or held by a server.", queue)
+
+    async def _count(self) -> None:
+        """Count the queue, for as long as a scrape may wait; one that takes longer goes on, and no other begins meanwhile."""
+        if self._counting is None or self._counting.done():
+            self._counting = self._server.loop.create_task(self._recount())
+        await asyncio.wait((self._counting,), timeout=DATABASE_SECONDS)
+
+    async def _recount(self) -> None:
+        try:
+            self._counts = await self._server.admin.counts()
+        except StoreError:
+            self._counts = []
 
 
 if TYPE_CHECKING:

@@ -18,6 +18,7 @@ from .function_ids import FunctionIds
 from .job import SubmitBatch
 from .logs import event
 from .store.postgres import PostgresStore
+from .store.session import StoreLocked
 
 log = logging.getLogger("postgear.exchange")
 
@@ -90,6 +91,7 @@ class Submits:
         if batch is None or not self._in_doubt:
             return
         ids = await self._store.settle_batch(batch)
+        lease_lives = lease_lives and batch.sent_as[0] == self._store.lease  # not one before that
         may_acknowledge = ids is None or not self._require_sync or await self._store.has_sync_standby()
         if self._batch is not batch:
             return  # it has waited too long meanwhile
@@ -127,7 +129,11 @@ class Submits:
                 if self._in_doubt:
                     continue  # stored, but the standby went meanwhile: sent again it would be there twice
                 if self._function_ids.are_wanted:
-                    await self._function_ids.learn()
+                    try:
+                        await self._function_ids.learn()
+                    except StoreLocked:  # by a transaction that has added one of the functions asked for
+                        if not all(function.id for function in batch.functions):
+                            raise
                 if batch.after_finishes:
                     await self._settle()
             except StoreInDoubt:
@@ -151,10 +157,13 @@ class Submits:
         assert batch is not None
         try:
             if isinstance(outcome, StoreUnavailable):
-                if self._loop.time() < batch.opened_at + self._timeout_seconds:
-                    self._spawn(self._prepare(batch, str(outcome)))
-                else:
+                if self._loop.time() >= batch.opened_at + self._timeout_seconds:
                     self._fail(batch, str(outcome))
+                elif isinstance(outcome, StoreLocked):
+                    event(log, logging.WARNING, "submits wait for a lock, stored without those that do", jobs=len(batch))
+                    self._store.start_submit(batch, self._ended, around_locks=True)
+                else:
+                    self._spawn(self._prepare(batch, str(outcome)))
             elif isinstance(outcome, StoreInDoubt):
                 self._in_doubt = True
                 self.counts["in_doubt"] += len(batch)

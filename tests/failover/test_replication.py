@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import signal
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -13,7 +15,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from postgear import schema
 from tests.failover.replicas import Standby, kill, set_synchronous
 from tests.server.bytes import Peer
-from tests.server.load import PrivatePostgres, Runner, Submitter, query, stored, wait_for
+from tests.server.load import PrivatePostgres, Runner, Submitter, UnreadyServer, query, stored, wait_for
 from tests.server_process import ServerProcess
 
 Start = Callable[..., ServerProcess]
@@ -186,3 +188,45 @@ def test_a_primary_that_became_read_only_is_left_for_the_other(
     handle = client.created()
     assert handle in stored(standby.dsn)
     assert handle not in stored(primary.dsn)
+
+
+@pytest.mark.timeout(120)
+def test_a_primary_that_lives_on_after_the_promotion_but_commits_nothing_is_left_for_the_other(
+    primary: PrivatePostgres, standby: Standby, start_server: Start, connect_to: ConnectTo
+) -> None:
+    server = start_server("--lease-seconds", "4", "--submit-timeout-seconds", "60", dsn=both(primary, standby))
+    client = connect_to(server)
+    client.submit("SUBMIT_JOB_BG", b"f", b"", b"before")
+    standby.promote()
+    set_synchronous(standby.dsn, "")
+
+    client.socket.settimeout(90)
+    client.send("SUBMIT_JOB_BG", b"f", b"", b"after")
+    handle = client.created()
+    assert handle in stored(standby.dsn)
+    server.wait_for_log("database does not commit, retrying")
+
+
+@pytest.mark.timeout(120)
+def test_a_server_starts_and_stops_while_commits_wait_for_a_standby_that_is_away(
+    primary: PrivatePostgres, tmp_path: Path
+) -> None:
+    schema.upgrade(primary.dsn, queue="test")
+    set_synchronous(primary.dsn, "nobody")
+    servers = [UnreadyServer(dsn=primary.dsn, log_path=tmp_path / f"unready-{number}.log") for number in range(2)]
+    try:
+        waiting = WAITING.replace("submit", "lease").replace("%", "%%")
+        wait_for(lambda: len(query(primary.dsn, waiting)) == 2, "they are about to take a lease")
+        servers[1].process.send_signal(signal.SIGTERM)
+        assert servers[1].process.wait(30) == 0
+        wait_for(servers[0].listens, "it listens all the same", 30)
+        assert "database does not commit, retrying" in servers[0].log()
+        set_synchronous(primary.dsn, "")
+        wait_for(lambda: " ready " in servers[0].log(), "it is ready", 30)
+        servers[0].process.send_signal(signal.SIGTERM)
+        assert servers[0].process.wait(30) == 0
+    finally:
+        for server in servers:
+            server.process.kill()
+            server.process.wait()
+        set_synchronous(primary.dsn, "")

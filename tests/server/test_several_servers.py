@@ -205,3 +205,17 @@ def test_a_second_live_server_of_one_name_is_told(start_server: Callable[..., Se
         rf"WARNING daemon another server has this name name=same address={first.address} pid={first.process.pid} "
     )
     until(lambda: "another server" in again.log(), False)
+
+
+def test_the_jobs_of_a_killed_server_run_elsewhere_though_the_clock_was_set_back(
+    servers: Pair, connect_to: ConnectTo, dsn: str
+) -> None:
+    a, b = map(connect_to, servers)
+    a.can_do(b"f")
+    handle = a.submit("SUBMIT_JOB_BG", b"f", b"", b"w")
+    assert a.grab()[0] == handle
+    servers[0].kill()
+    query(dsn, "update postgear.server set renewed_at = renewed_at + interval '1 hour' where name = 'a'")
+    b.can_do(b"f")
+    b.socket.settimeout(30)
+    assert b.grab() == [handle, b"f", b"w"]

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
+import pytest
+
 from postgear.dispatch.dispatcher import Dispatcher
 from postgear.dispatch.messages import Settings
 from postgear.dispatch.peer import Peer
@@ -19,6 +21,8 @@ from postgear.wire.packet import PacketType, encode_response
 
 class ToldStore:
     """Loses the answer to each submit; its batch is there. *standby*: what is seen of the standby, look by look, then True."""
+
+    lease = 0
 
     def __init__(self, standby: Sequence[bool]) -> None:
         self.sent = 0
@@ -38,35 +42,40 @@ class ToldStore:
         return [FunctionRow(name, 1, (None, None, None), False) for name in names]
 
 
+def make_submits(dispatcher: Dispatcher, told: ToldStore, acknowledged: asyncio.Event, *, require_sync: bool) -> Submits:
+    store = cast(PostgresStore, told)
+    loop = asyncio.get_running_loop()
+    up, tasks = asyncio.Event(), set()
+    up.set()
+    dispatcher.set_queue_name("q")
+    dispatcher.store_is_up = True
+
+    async def settle() -> None: ...
+
+    def fail(error: BaseException) -> None:
+        raise error
+
+    return Submits(
+        dispatcher,
+        store,
+        up,
+        FunctionIds(cast(Any, dispatcher), store),
+        timeout_seconds=10,
+        require_sync=require_sync,
+        settle=settle,
+        spawn=lambda coroutine: tasks.add(loop.create_task(coroutine)),
+        stored=lambda _batch: acknowledged.set(),
+        flush=lambda: None,
+        fatal=fail,
+    )
+
+
 def test_a_batch_that_is_there_is_not_sent_again_when_the_standby_goes_between_two_looks() -> None:
     async def run() -> None:
-        loop = asyncio.get_running_loop()
-        up, acknowledged, tasks = asyncio.Event(), asyncio.Event(), set()
-        up.set()
+        acknowledged = asyncio.Event()
         told = ToldStore([True, True, False])  # before it is sent, before it is settled, before it is acknowledged
-        store = cast(PostgresStore, told)
         dispatcher = Dispatcher(Settings())
-        dispatcher.set_queue_name("q")
-        dispatcher.store_is_up = True
-
-        async def settle() -> None: ...
-
-        def fail(error: BaseException) -> None:
-            raise error
-
-        submits = Submits(
-            dispatcher,
-            store,
-            up,
-            FunctionIds(cast(Any, dispatcher), store),
-            timeout_seconds=10,
-            require_sync=True,
-            settle=settle,
-            spawn=lambda coroutine: tasks.add(loop.create_task(coroutine)),
-            stored=lambda _batch: acknowledged.set(),
-            flush=lambda: None,
-            fatal=fail,
-        )
+        submits = make_submits(dispatcher, told, acknowledged, require_sync=True)
         peer = Peer()
         dispatcher.connected(peer)
         dispatcher.receive(peer, [(PacketType.SUBMIT_JOB_BG, (b"f", b"", b"x"))])
@@ -75,5 +84,32 @@ def test_a_batch_that_is_there_is_not_sent_again_when_the_standby_goes_between_t
 
         assert told.sent == 1
         assert peer.out == [encode_response(PacketType.JOB_CREATED, b"H:q:7")]
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("lease", [3, 4])
+def test_what_was_born_claimed_is_held_only_under_the_lease_it_was_born_with(lease: int) -> None:
+    async def run() -> None:
+        acknowledged = asyncio.Event()
+        told = ToldStore([])
+        told.lease = lease
+        dispatcher = Dispatcher(Settings())
+        submits = make_submits(dispatcher, told, acknowledged, require_sync=False)
+        client, worker = Peer(), Peer()
+        for peer in (client, worker):
+            dispatcher.connected(peer)
+        dispatcher.receive(worker, [(PacketType.CAN_DO, (b"f",))])
+        dispatcher.function(b"f").backlog[:] = [False, False, False]
+        dispatcher.receive(worker, [(PacketType.PRE_SLEEP, ())])
+        dispatcher.receive(client, [(PacketType.SUBMIT_JOB_BG, (b"f", b"", b"x"))])
+        batch = dispatcher.submits[0]
+        assert batch.claims == [True]
+        batch.sent_as = (3, 1)
+        submits.kick()
+        await asyncio.wait_for(acknowledged.wait(), 10)
+
+        assert client.out == [encode_response(PacketType.JOB_CREATED, b"H:q:7")]
+        assert dispatcher.held_ids() == ([7] if lease == 3 else [])
 
     asyncio.run(run())

@@ -212,6 +212,60 @@ async def test_a_batch_in_doubt_is_settled_after_its_lease_has_ended(queue: Queu
     assert await store.settle_batch(batch) == ids
 
 
+def test_a_batch_of_a_lease_whose_number_was_given_again_is_not_there(dsn: str) -> None:
+    async def run() -> None:
+        queue = Queue(dsn)
+        store = await queue.server()
+        batch = queue.batch({})
+        await store.submit_jobs(batch)
+        assert store.cluster is not None
+        store.cluster = store.cluster._replace(timeline="00000000")  # as if another were promoted, and this lease were another's
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            connection.execute("update postgear.server set name = 'another'")
+            before = connection.execute("select * from postgear.batch").fetchall()
+            store.close()
+            await store.connect()
+            assert not await store.renew_lease(sleeping=False)
+            assert await store.settle_batch(batch) is None
+            assert connection.execute("select * from postgear.batch").fetchall() == before
+        for opened in queue.stores:
+            opened.close()
+
+    asyncio.run(run())
+
+
+def test_a_batch_stored_around_locks_is_as_any_other(dsn: str) -> None:
+    async def run() -> None:
+        queue = Queue(dsn)
+        store = await queue.server()
+        (present,) = await queue.submit(store, {"key": b"there"})
+        later = queue.now() + 1000
+        jobs = [{}, {"claim": True}, {"key": b"there"}, {"run_at": later}, {"key": b"new", "claim": True, "reducer": b"r"}, {}]
+        batch = queue.batch(*jobs)
+        ended: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        store.start_submit(batch, ended.set_result, around_locks=True)
+        ids = await ended
+        assert await store.settle_batch(batch) == ids
+        assert ids[2] == -present
+        with psycopg.connect(dsn) as connection:
+            rows = connection.execute(
+                "select id, lease is not null, extract(epoch from run_at)::bigint, unique_key, reducer from postgear.job"
+                " where id <> %s order by id", [present],
+            ).fetchall()  # fmt: skip
+        first, claimed, _, scheduled, keyed, last = ids
+        assert rows == [
+            (first, False, None, None, None),
+            (claimed, True, None, None, None),
+            (scheduled, False, later, None, None),
+            (keyed, True, None, b"new", b"r"),
+            (last, False, None, None, None),
+        ]
+        for opened in queue.stores:
+            opened.close()
+
+    asyncio.run(run())
+
+
 @on_both_stores
 async def test_a_batch_that_was_not_stored_is_settled_as_such_and_can_be_sent_again(queue: Queue) -> None:
     store = await queue.server()

@@ -405,6 +405,18 @@ def test_orphans_between_beside_and_without_leases_are_found(session: Connection
     assert rows(session, "select lease, released from postgear.reap_leases()") == [(third, 1)]
 
 
+def test_who_holds_its_lease_may_renew_it_after_the_clock_was_set_forward(session: Connection, other: Connection) -> None:
+    lease = start_server(other)
+    assert rows(session, "select lease from postgear.reap_leases()") == []
+    hour = "extract(epoch from clock_timestamp()) - 3600"
+    session.execute("update postgear.server set renewed_at = renewed_at - interval '1 hour'")
+    session.execute(f"select set_config('postgear.leases_looked_at', ({hour})::text, false)")
+    assert rows(session, "select lease from postgear.reap_leases()") == []
+    assert rows(session, "select lease from postgear.reap_leases()") == []
+    session.execute(f"select set_config('postgear.clock_steady_at', ({hour})::text, false)")  # as 3 s later
+    assert rows(session, "select lease from postgear.reap_leases()") == [(lease,)]
+
+
 def test_a_slow_look_for_orphans_is_put_off_until_a_lease_ends(session: Connection, other: Connection) -> None:
     lease = start_server(other)
     session.execute("select gman_do_background('f', 'x')")

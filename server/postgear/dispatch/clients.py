@@ -10,6 +10,7 @@ from postgear.dispatch.messages import Request, RequestKind
 from postgear.dispatch.peer import Function, Peer
 from postgear.dispatch.workers import leading_integer, refusal_of
 from postgear.job import (
+    LOCKED,
     Job,
     JobState,
     JoinedJob,
@@ -21,6 +22,9 @@ from postgear.wire import connection as wire
 from postgear.wire.packet import HEADER, RESPONSE_MAGIC, UNIQUE_MAX_BYTES, PacketType, encode_response
 
 QUEUE_FULL: Final = encode_response(PacketType.ERROR, b"QUEUE_ERROR", b"Job queue is full")
+KEY_LOCKED: Final = encode_response(
+    PacketType.ERROR, b"QUEUE_ERROR", b"An open transaction in the database queues a job with the same unique"
+)
 EPOCH_MAX: Final = 253_402_300_799  # the end of the year 9999, well inside timestamptz
 BATCH_MAX_JOBS: Final = 5000
 """Larger batches insert no faster, and a larger one would keep its first job waiting longer."""
@@ -108,7 +112,7 @@ class Clients(Claims):
             self.send(peer, reply)
 
     def submitted(self, batch: SubmitBatch, ids: Sequence[int]) -> None:
-        """Acknowledge a committed batch; *ids* as ``submit_jobs`` returns them: id, negated id if coalesced, 0 if full."""
+        """Acknowledge a committed batch; *ids* as the store returns them: id, negated id if coalesced, 0 if full, LOCKED."""
         prefix = self.background_prefix
         pack = HEADER.pack
         dirty = self.dirty
@@ -129,11 +133,11 @@ class Clients(Claims):
                         self.claim_wanted = True
             if peer.closed:
                 continue
-            if job_id:
+            if job_id > 0 or LOCKED < job_id < 0:
                 handle = b"%b%d" % (prefix, job_id if job_id > 0 else -job_id)
                 peer.out.append(pack(RESPONSE_MAGIC, 8, len(handle)) + handle)
             else:
-                peer.out.append(QUEUE_FULL)
+                peer.out.append(KEY_LOCKED if job_id else QUEUE_FULL)
             if not peer.dirty:
                 peer.dirty = True
                 dirty.append(peer)

@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 
 from psycopg import pq
 
+from postgear.connecting import ANSWER_SECONDS
 from postgear.errors import StoreError, StoreUnavailable
 from postgear.job import ClaimedJob, Durability, FunctionCount, FunctionRow, JoinedJob, Lane, ListedJob, StoredStatus, SubmitBatch
 from postgear.logs import event
@@ -23,68 +24,14 @@ from postgear.logs import event
 from . import arrays
 from .results import boolean, data, float_or_none, integer, integer_or_none
 from .session import Outcome, Session
+from .statements import ASK, CLAIM, CLUSTER, FINISH, LEASE, RESOLVE, SUBMIT
 
 log = logging.getLogger("postgear.store")
 
-SUBMIT: Final = {
-    b"submit_jobs": b"select postgear.submit_jobs($1::bigint, $2::integer[], $3::smallint[], $4::bytea[], $5::bytea[],"
-    b" $6::bigint[], $7::bytea[], $8::boolean[], $9::bigint, $10::text)",
-    b"settle_batch": b"select postgear.settle_batch($1::bigint, $2::bigint)",
-    b"has_sync_standby": b"select postgear.has_sync_standby()",
-}
-RESOLVE: Final = {
-    b"learn_functions": b"select * from postgear.learn_functions($1::bytea[])",
-}
-FINISH: Final = {
-    b"finish_jobs": b"select postgear.finish_jobs($1::bigint, $2::bigint[])",
-    b"release_jobs": b"select postgear.release_jobs($1::bigint, $2::bigint[], $3::boolean)",
-    b"release_others": b"select postgear.release_others($1::bigint, $2::bigint[])",
-    b"postpone_jobs": b"select postgear.postpone_jobs($1::bigint, $2::bigint[], $3::float8[])",
-    b"record_attempts": b"select postgear.record_attempts($1::bigint, $2::bigint[], $3::smallint[])",
-    b"record_progress": b"select postgear.record_progress($1::bigint, $2::bigint[], $3::bigint[], $4::bigint[])",
-}
-CLAIM: Final = {
-    b"claim_jobs": b"select * from postgear.claim_jobs($1::bigint, $2::integer[], $3::smallint[], $4::integer[], $5::bigint,"
-    b" $6::integer)",
-    b"claim_unique": b"select * from postgear.claim_unique($1::bigint, $2::integer, $3::bytea)",
-    b"promote_jobs": b"select postgear.promote_jobs()",
-}
-ASK: Final = {
-    b"has_sync_standby": b"select postgear.has_sync_standby()",
-    b"ping": b"select 1",
-    b"standbys": b"select name, state, sync_state, lag_bytes, lag_seconds from postgear.standbys()",
-    b"relays": b"select outbox, state = 'working', rows_waiting, oldest_seconds, rows_per_second, rows_moved, rows_failed"
-    b" from postgear.relays order by outbox",
-    b"cancel_job": b"select postgear.cancel_job($1::bigint)",
-    b"is_full": b"select postgear.is_full($1::integer, $2::integer)",
-    b"job_status": b"select * from postgear.job_status($1::bigint, $2::bytea)",
-    b"count_jobs": b"select * from postgear.count_jobs($1::bigint)",
-    b"list_jobs": b"select * from postgear.list_jobs($1::bigint, $2::integer)",
-    b"set_limits": b"select postgear.set_limits($1::bytea, $2::integer, $3::integer, $4::integer)",
-    b"set_functions": b"select postgear.set_functions($1::bigint, $2::bytea[])",
-    b"drop_function": b"select postgear.drop_function($1::bytea)",
-    b"reap_leases": b"select lease, released from postgear.reap_leases()",
-}
-LEASE: Final = {
-    b"register_server": b"select * from postgear.register_server($1::text, $2::text, $3::integer, $4::text, $5::float8)",
-    b"register_worker": b"select * from postgear.register_worker($1::text, $2::text, $3::integer, $4::text, $5::float8,"
-    b" $6::bytea[])",
-    b"same_named": b"select server.address, server.pid::text from postgear.server"
-    b" where server.name = $1::text and server.lease <> $2::bigint and server.kind = 'server'"
-    b" and exists (select from pg_locks where locktype = 'advisory' and granted"
-    b" and classid = postgear.lease_lock_class()::oid and objid = (server.lease % 2147483647)::integer::oid and objsubid = 2)",
-    b"is_owner": b"select exists (select from postgear.server"
-    b" where lease = $1::bigint and name = $2::text and pid = $3::integer)",
-    b"renew_lease": b"select postgear.renew_lease($1::bigint, $2::boolean)",
-    b"end_lease": b"select postgear.end_lease($1::bigint)",
-}
-CLUSTER: Final = (
-    b"select system_identifier::text, left(pg_walfile_name(pg_current_wal_lsn()), 8), pg_postmaster_start_time()::text"
-    b" from pg_control_system()"
-)
-
 COMMIT_LEVELS: Final = {Durability.REPLICATED: None, Durability.LOCAL: b"local", Durability.RELAXED: b"off"}
 """What each asks of synchronous_commit; None: what the session has, which is never off."""
+LOCK_SECONDS: Final = 1
+"""How long a batch of submits waits for a transaction of SQL that queues a job with the same unique: all later ones wait, too."""
 OLD_SESSION_SECONDS: Final = 2
 """How long the end of a lost connection's statement is waited for before the connections are made anew."""
 
@@ -141,15 +88,16 @@ class PostgresStore:
         self.queue_name = ""
         lost = on_lost or (lambda reason: None)
 
-        def session(purpose: str, statements: dict[bytes, bytes]) -> Session:
-            return Session(dsn, f"postgear {name} {purpose}", statements, lost)
+        def session(purpose: str, statements: dict[bytes, bytes], lock_seconds: int = 0) -> Session:
+            return Session(dsn, f"postgear {name} {purpose}", statements, lost, lock_seconds=lock_seconds)
 
         self._finish = session("finish", FINISH)
         self._claim = session("claim", CLAIM)
         # Functions are asked for over the connection of submits, for a submit of a new one waits for the answer.
         self._asking = session("ask", ASK if submits else ASK | RESOLVE)
-        self._submit = session("submit", SUBMIT | RESOLVE) if submits else self._asking
+        self._submit = session("submit", SUBMIT | RESOLVE, LOCK_SECONDS) if submits else self._asking
         self._leasing = Session(dsn, f"postgear {name} lease", LEASE, lost, on_notify)
+        self._last_hosts: list[tuple[str, str]] = []
         self._batches = 0  # sent by now; numbers go up through all leases of this process
         self._old_pids: set[int] = set()  # of lost connections
         self.cluster: Cluster | None = None
@@ -157,6 +105,7 @@ class PostgresStore:
         """The parameters to connect to the host that the lease is at."""
         self._registered = ("", 0)  # as whom the lease was taken
         self._is_owner = True
+        self._leases_of_others: set[int] = set()  # that were this one's on another timeline
         self._sessions = dict.fromkeys((self._submit, self._finish, self._claim, self._asking, self._leasing))
 
     @property
@@ -168,14 +117,26 @@ class PostgresStore:
         """Open the connections that are down; what went over the lost ones is over then. Raises StoreUnavailable, SchemaError."""
         down = [session for session in self._sessions if not session.is_open]
         self._old_pids.update(session.backend_pid for session in down)
-        results = await asyncio.gather(*(session.connect() for session in down), return_exceptions=True)
+        results = await asyncio.gather(*(session.connect(self._last_hosts) for session in down), return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException):
                 raise result
-        if self._leasing in down:
-            await self._leasing.run(b"listen postgear")
-            await self._know_cluster()
-        await self._end_old_sessions()
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                if self._leasing in down:
+                    await self._leasing.run(b"listen postgear")
+                    await self._know_cluster()
+                await self._end_old_sessions()
+        except TimeoutError:
+            raise StoreUnavailable("the database took our connections, but does not answer") from None
+
+    def put_host_last(self) -> None:
+        """Try other hosts of the DSN before the one of these connections from now on: it says that it takes writes, but does not.
+
+        So does a primary that was cut off while its standby was promoted.
+        """
+        host = self._leasing.host
+        self._last_hosts = [*(each for each in self._last_hosts if each != host), host]
 
     async def _know_cluster(self) -> None:
         """See whether this is still the same PostgreSQL. On another timeline the lease may be another's: see to that.
@@ -200,8 +161,10 @@ class PostgresStore:
             system=cluster.system,
             is_the_same_system=before.system == cluster.system,
         )
-        owner = await self._leasing.call(b"is_owner", pack(">q", self.lease), name.encode(), pack(">i", pid), writes=False)
-        self._is_owner = boolean(owner, 0, 0)
+        owner = await self._leasing.call(b"owner_of", pack(">q", self.lease), name.encode(), pack(">i", pid), writes=False)
+        self._is_owner = bool(owner.ntuples) and boolean(owner, 0, 0)
+        if owner.ntuples and not self._is_owner:
+            self._leases_of_others.add(self.lease)
 
     async def _end_old_sessions(self) -> None:
         """End backends of lost connections: one may still be at a statement, and would commit after the caller has settled.
@@ -247,8 +210,14 @@ class PostgresStore:
         self.start_submit(batch, done)
         return await ended
 
-    def start_submit(self, batch: SubmitBatch, done: Callable[[Sequence[int] | StoreError], None]) -> None:
-        """As ``submit_jobs``; *done* is called with its result or error as soon as that is read, or at once."""
+    def start_submit(
+        self, batch: SubmitBatch, done: Callable[[Sequence[int] | StoreError], None], *, around_locks: bool = False
+    ) -> None:
+        """As ``submit_jobs``; *done* is called with its result or error as soon as that is read, or at once.
+
+        The error is StoreLocked where a job waited too long for a transaction that queues one with the same unique.
+        *around_locks*: add the other jobs of such a batch; the number of one that would have to wait is LOCKED.
+        """
         length = len(batch)
         self._batches += 1
         batch.sent_as = (self.lease, self._batches)
@@ -257,7 +226,7 @@ class PostgresStore:
             done(outcome if isinstance(outcome, StoreError) else arrays.read_int8_array(outcome.get_value(0, 0)))
 
         self._submit.start(
-            b"submit_jobs",
+            b"submit_jobs_unlocked" if around_locks else b"submit_jobs",
             (
                 pack(">q", self.lease),
                 arrays.int4_array([function.id for function in batch.functions]),
@@ -276,6 +245,8 @@ class PostgresStore:
     async def settle_batch(self, batch: SubmitBatch) -> Sequence[int] | None:
         """See ``base.Store``."""
         lease, number = batch.sent_as
+        if lease in self._leases_of_others:
+            return None  # what was stored under it here is theirs, and what was ours went with our row of that number
         ids = (await self._submit.call(b"settle_batch", pack(">q", lease), pack(">q", number))).get_value(0, 0)
         return None if ids is None else arrays.read_int8_array(ids)
 

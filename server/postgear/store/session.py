@@ -19,7 +19,7 @@ from psycopg import pq
 from psycopg.pq import DiagnosticField, ExecStatus
 
 from postgear import schema
-from postgear.connecting import CONNECT_SECONDS, failed_connection, options
+from postgear.connecting import ANSWER_SECONDS, CONNECT_SECONDS, failed_connection, limit_seconds, options, put_last
 from postgear.errors import SchemaError, StoreError, StoreInDoubt, StoreRefused, StoreUnavailable
 
 log = logging.getLogger("postgear.store")
@@ -33,6 +33,7 @@ _READ_ONLY = "25006"
 _GONE = ("08", "57P", _READ_ONLY)  # the connection is of no use any more: broken, shut down, or a standby now
 _NO_SCHEMA = ("3F000", "42P01", "42883")
 _DENIED = "42501"
+_LOCKED = "55P03"
 _ENDED = "55000"  # submit_jobs: others ended the lease, and it is to be looked after; nothing was stored
 _BINARY = [pq.Format.BINARY]
 SETTINGS: Final = (
@@ -49,7 +50,10 @@ SETTINGS: Final = (
 
 
 class Session:
-    """A connection. ``on_notify`` gets the payload of each NOTIFY; ``on_lost`` gets the reason when it breaks, once."""
+    """A connection. ``on_notify`` gets the payload of each NOTIFY; ``on_lost`` gets the reason when it breaks, once.
+
+    lock_seconds: how long a statement may wait for a lock; then it ends with StoreLocked. 0: as long as it takes.
+    """
 
     def __init__(
         self,
@@ -58,16 +62,21 @@ class Session:
         statements: dict[bytes, bytes],
         on_lost: Callable[[str], None],
         on_notify: Callable[[str], None] | None = None,
+        *,
+        lock_seconds: int = 0,
     ) -> None:
         self._dsn = dsn
         self._application_name = application_name
         self._statements = statements
         self._on_lost = on_lost
         self._on_notify = on_notify
+        self._lock_seconds = lock_seconds
         self._connection: psycopg.AsyncConnection[tuple[object, ...]] | None = None
         self._pgconn: pq.abc.PGconn | None = None
         self._fd = -1
         self.backend_pid = 0
+        self.host = ("", "")
+        """Host and port of the connection, as the DSN has them."""
         self._current: _Call | None = None
         self._result: pq.abc.PGresult | None = None  # of the current call, until the server is ready for the next
         self._queue: deque[_Call] = deque()
@@ -79,8 +88,11 @@ class Session:
         """Whether calls can be made."""
         return self._pgconn is not None
 
-    async def connect(self) -> None:
-        """Open the connection to a server that takes writes, and prepare the statements. Raises StoreUnavailable, SchemaError."""
+    async def connect(self, last: Sequence[tuple[str, str]] = ()) -> None:
+        """Open the connection to a server that takes writes, and prepare the statements. Raises StoreUnavailable, SchemaError.
+
+        last: hosts and their ports to try after the others.
+        """
         try:
             parameters = options(
                 self._dsn,
@@ -89,11 +101,9 @@ class Session:
                 target_session_attrs="read-write",
                 connect_timeout=CONNECT_SECONDS,
             )
-            hosts = str(parameters.get("host", "")).count(",") + 1
             # The time limit is ours as well as libpq's: a name look-up that hangs is not under connect_timeout.
             connection = await asyncio.wait_for(
-                psycopg.AsyncConnection.connect(**parameters),
-                CONNECT_SECONDS * (hosts + 1),
+                psycopg.AsyncConnection.connect(**put_last(parameters, last)), limit_seconds(parameters)
             )
         except (psycopg.Error, TimeoutError, OSError) as error:
             raise failed_connection(error) from error
@@ -103,8 +113,19 @@ class Session:
         self._pgconn.notice_handler = self._notice
         self._fd = self._pgconn.socket
         self.backend_pid = self._pgconn.backend_pid
+        self.host = (self._pgconn.host.decode(), self._pgconn.port.decode())
         self._watch()
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await self._begin_session()
+        except TimeoutError:
+            self.close()
+            raise StoreUnavailable("the database took a connection, but does not answer") from None
+
+    async def _begin_session(self) -> None:
         await self.run(SETTINGS)
+        if self._lock_seconds:
+            await self.run(b"set lock_timeout = %d" % (self._lock_seconds * 1000))
         try:
             version = (await self.run(b"select version_num::text from postgear.alembic_version")).get_value(0, 0)
             schema.check(None if version is None else version.decode())
@@ -206,6 +227,8 @@ class Session:
         if state in _NO_SCHEMA:
             self._lose(message)
             return _NoSchema(f"the database has no postgear schema, or an old one ({message})")
+        if state == _LOCKED:
+            return StoreLocked("an open transaction in the database queues a job with the same unique, or locks the tables")
         if state == _ENDED:
             self._lose(message)
             return StoreUnavailable(message)
@@ -272,6 +295,10 @@ class Session:
             current.done(kind(f"the database connection broke: {reason.strip()}"))
         for call in waiting:
             call.done(StoreUnavailable("the database connection is down"))
+
+
+class StoreLocked(StoreUnavailable):
+    """A lock was waited for too long: nothing was changed."""
 
 
 class _NoSchema(StoreUnavailable):

@@ -23,7 +23,8 @@ from psycopg.rows import tuple_row
 from postgear.connecting import first_line, is_demoted, options
 from postgear.errors import JobLost, StoreInDoubt, StoreUnavailable
 from postgear.logs import event
-from postgear.store.postgres import CLUSTER, Cluster
+from postgear.store.postgres import Cluster
+from postgear.store.statements import CLUSTER
 
 from .job import Job
 

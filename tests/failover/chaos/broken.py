@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from postgear import cli, exchange, submits
 from postgear.errors import StoreError, StoreInDoubt
-from postgear.store import postgres, session
+from postgear.store import postgres, session, statements
 
 
 def ack_local() -> None:
@@ -43,7 +43,7 @@ def finish_unfenced() -> None:
         return True
 
     postgres.PostgresStore.renew_lease = renew_blindly  # type: ignore[method-assign]
-    postgres.FINISH[b"finish_jobs"] = (
+    statements.FINISH[b"finish_jobs"] = (
         b"with deleted as (delete from postgear.job where id = any ($2::bigint[]) and $1::bigint > 0 returning id)"
         b" select case when count(*) < 0 then array_agg(id) end from deleted"
     )
@@ -51,8 +51,8 @@ def finish_unfenced() -> None:
 
 def attempts_uncounted() -> None:
     """Claim without counting the attempt, so that a second start looks like the first."""
-    claim = postgres.CLAIM[b"claim_jobs"]
-    postgres.CLAIM[b"claim_jobs"] = claim.replace(
+    claim = statements.CLAIM[b"claim_jobs"]
+    statements.CLAIM[b"claim_jobs"] = claim.replace(
         b"select *", b"select id, function_id, priority, 1::smallint, unique_key, reducer, workload"
     )
 

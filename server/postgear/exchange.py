@@ -39,8 +39,8 @@ REAP_SECONDS: Final = 0.5
 PROGRESS_SECONDS: Final = 1.0
 BACKOFF_SECONDS: Final = (0.05, 2.0)
 RECONNECT_SECONDS: Final = 3.0
-"""After the database was away for all, the first server to be back, or a new one, gives the others this long before it takes them
-for dead."""
+"""After the database was away for all, the first server to be back, or a new one after a restart, gives the others
+this long before it takes them for dead."""
 AWAY: Final = "database still away, retrying"
 STALLED: Final = "database does not commit, retrying"
 ADVICE: Final = "check that PostgreSQL runs and that the DSN is right"
@@ -225,7 +225,6 @@ class Exchange:
         holder = self._holder
         self._sleeping = False
         self.renewed_at = asked_at
-        self._reap_at = self._loop.time() + RECONNECT_SECONDS
         self._pace.stay_awake(self._loop.time())
         self._promote_at = 0.0
         holder.suspended = False
@@ -250,6 +249,7 @@ class Exchange:
             for job_id in lost:  # its row went back, though the answer was lost; claimed again it must not go back again
                 holder.postponed.pop(job_id, None)
                 self._postponing.pop(job_id, None)
+            self._reap_at = self._loop.time() + RECONNECT_SECONDS
         else:
             if self.store.lease:
                 event(log, logging.WARNING, "lease lost", lease=self.store.lease)
@@ -261,6 +261,8 @@ class Exchange:
             holder.set_queue_name(self.store.queue_name)
             event(log, logging.INFO, "lease taken", lease=self.store.lease, queue=self.store.queue_name)
             await self._settle_submits(lease_lives=False)
+            if await self.store.misses_others():
+                self._reap_at = self._loop.time() + RECONNECT_SECONDS
 
     async def _settle_submits(self, *, lease_lives: bool) -> None:
         """Learn what became of submits whose answer was lost."""

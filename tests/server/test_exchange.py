@@ -12,13 +12,17 @@ from postgear.dispatch.dispatcher import Dispatcher
 from postgear.dispatch.messages import Settings
 from postgear.exchange import Exchange
 from postgear.store.postgres import PostgresStore
+from tests.server.load import query
 
 
-@pytest.mark.parametrize("grace_seconds", [0.0, 3600.0])
-def test_a_new_server_lets_others_reconnect_before_it_takes_them_for_dead(
-    dsn: str, monkeypatch: pytest.MonkeyPatch, grace_seconds: float
+@pytest.mark.parametrize("was_restarted", [False, True])
+def test_after_a_restart_of_the_database_a_new_server_lets_others_reconnect_before_it_takes_them_for_dead(
+    dsn: str, monkeypatch: pytest.MonkeyPatch, was_restarted: bool
 ) -> None:
-    monkeypatch.setattr(exchange, "RECONNECT_SECONDS", grace_seconds)
+    query(dsn, "select postgear.register_server('another', '127.0.0.1:2', 1, '1', 15)")
+    if was_restarted:
+        query(dsn, "update postgear.server set renewed_at = pg_postmaster_start_time() - interval '1 second'")
+    monkeypatch.setattr(exchange, "RECONNECT_SECONDS", 3600.0)
     monkeypatch.setattr(exchange, "REAP_SECONDS", 0.001)
     monkeypatch.setattr(exchange, "RENEW_SECONDS", 0.01)
 
@@ -46,7 +50,7 @@ def test_a_new_server_lets_others_reconnect_before_it_takes_them_for_dead(
             lease_seconds=15.0,
         )
         await made.start()
-        if grace_seconds:
+        if was_restarted:
             await renewed.wait()
             assert not looked.is_set()
         else:

@@ -146,25 +146,23 @@ class PostgresStore:
         result = await self._leasing.run(CLUSTER)
         name, pid = self._registered
         before, cluster = self.cluster, Cluster(*(data(result, 0, column).decode() for column in range(3)))
-        self.cluster = cluster
+        if before not in (None, cluster):
+            self._old_pids.clear()  # of a postmaster that is gone; here they may be anybody's
+        if before is not None and before[:2] != cluster[:2]:
+            event(
+                log,
+                logging.WARNING,
+                "database was promoted or replaced",
+                timeline=f"{before.timeline}->{cluster.timeline}",
+                system=cluster.system,
+                is_the_same_system=before.system == cluster.system,
+            )
+            owner = await self._leasing.call(b"owner_of", pack(">q", self.lease), name.encode(), pack(">i", pid), writes=False)
+            self._is_owner = bool(owner.ntuples) and boolean(owner, 0, 0)
+            if owner.ntuples and not self._is_owner:
+                self._leases_of_others.add(self.lease)
         self.address = self._leasing.address()
-        if before is None or before == cluster:
-            return
-        self._old_pids.clear()  # of a postmaster that is gone; here they may be anybody's
-        if before[:2] == cluster[:2]:
-            return
-        event(
-            log,
-            logging.WARNING,
-            "database was promoted or replaced",
-            timeline=f"{before.timeline}->{cluster.timeline}",
-            system=cluster.system,
-            is_the_same_system=before.system == cluster.system,
-        )
-        owner = await self._leasing.call(b"owner_of", pack(">q", self.lease), name.encode(), pack(">i", pid), writes=False)
-        self._is_owner = bool(owner.ntuples) and boolean(owner, 0, 0)
-        if owner.ntuples and not self._is_owner:
-            self._leases_of_others.add(self.lease)
+        self.cluster = cluster  # last: an attempt that fails before that is made again
 
     async def _end_old_sessions(self) -> None:
         """End backends of lost connections: one may still be at a statement, and would commit after the caller has settled.
@@ -443,6 +441,10 @@ class PostgresStore:
         """Return address and pid of the other servers that live and have this name."""
         result = await self._leasing.call(b"same_named", name.encode(), pack(">q", self.lease), writes=False)
         return [(data(result, row, 0).decode(), data(result, row, 1).decode()) for row in range(result.ntuples)]
+
+    async def misses_others(self) -> bool:
+        """Whether there are leases that were not renewed since PostgreSQL was started or, once a standby, promoted."""
+        return boolean(await self._leasing.call(b"misses_others", writes=False), 0, 0)
 
     def _take_lease(self, result: pq.abc.PGresult, name: str, pid: int) -> None:
         if not result.ntuples:

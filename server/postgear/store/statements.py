@@ -53,6 +53,8 @@ LEASE: Final = {
     b" where server.name = $1::text and server.lease <> $2::bigint and server.kind = 'server'"
     b" and exists (select from pg_locks where locktype = 'advisory' and granted"
     b" and classid = postgear.lease_lock_class()::oid and objid = (server.lease % 2147483647)::integer::oid and objsubid = 2)",
+    b"misses_others": b"select exists (select from postgear.server where renewed_at <= greatest(pg_postmaster_start_time(),"
+    b" pg_last_xact_replay_timestamp()))",
     b"owner_of": b"select name = $2::text and pid = $3::integer from postgear.server where lease = $1::bigint",
     b"renew_lease": b"select postgear.renew_lease($1::bigint, $2::boolean)",
     b"end_lease": b"select postgear.end_lease($1::bigint)",

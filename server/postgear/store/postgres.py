@@ -51,7 +51,6 @@ CLAIM: Final = {
 }
 ASK: Final = {
     b"has_sync_standby": b"select postgear.has_sync_standby()",
-    b"ping": b"select 1",
     b"standbys": b"select name, state, sync_state, lag_bytes, lag_seconds from postgear.standbys()",
     b"relays": b"select outbox, state = 'working', rows_waiting, oldest_seconds, rows_per_second, rows_moved, rows_failed"
     b" from postgear.relays order by outbox",
@@ -403,8 +402,8 @@ class PostgresStore:
         return StoredStatus(integer(result, 0, 0), boolean(result, 0, 1), integer(result, 0, 2), integer(result, 0, 3))
 
     async def ping(self) -> None:
-        """Return when the database has answered. Raises StoreUnavailable."""
-        await self._asking.call(b"ping", writes=False)
+        """Return when the database has answered. Raises StoreError."""
+        await self._asking.run(b"select 1")
 
     async def count_jobs(self) -> list[FunctionCount]:
         """See ``base.Store``."""

@@ -378,8 +378,8 @@ class PostgresStore:
         return StoredStatus(integer(result, 0, 0), boolean(result, 0, 1), integer(result, 0, 2), integer(result, 0, 3))
 
     async def ping(self) -> None:
-        """Return when the database has answered. Raises StoreUnavailable."""
-        await self._asking.call(b"ping", writes=False)
+        """Return when the database has answered. Raises StoreError."""
+        await self._asking.run(b"select 1")
 
     async def count_jobs(self) -> list[FunctionCount]:
         """See ``base.Store``."""

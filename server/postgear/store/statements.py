@@ -31,7 +31,6 @@ CLAIM: Final = {
 }
 ASK: Final = {
     b"has_sync_standby": b"select postgear.has_sync_standby()",
-    b"ping": b"select 1",
     b"standbys": b"select name, state, sync_state, lag_bytes, lag_seconds from postgear.standbys()",
     b"relays": b"select outbox, state = 'working', rows_waiting, oldest_seconds, rows_per_second, rows_moved, rows_failed"
     b" from postgear.relays order by outbox",

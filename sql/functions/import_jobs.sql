@@ -14,7 +14,8 @@ as $$
 -- Queue those of the jobs whose digest is not in postgear.imported, and add it there.
 --
 -- deletes: whether the caller deletes the rows next.  added: how many were queued.  kept: digests recorded by a run that deleted
--- nothing, null: none; their rows must stay, for they may be jobs that were queued anew since.  Other elements as those of enqueue_jobs.  Raises 53400 (configuration_limit_exceeded) when some function's queue is full.
+-- nothing, null: none; their rows must stay, for they may be jobs that were queued anew since.
+-- Other elements as those of enqueue_jobs.  Raises 53400 (configuration_limit_exceeded) when some function's queue is full.
 -- Called by: `postgear import-gearmand`.  Tables: imported (inserts), else as enqueue_jobs.
 declare
     refused integer;

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from postgear.job import Lane
-from tests.store.test_conformance import HIGH, LOW, NORMAL, PLENTY_BYTES, Queue, on_both_stores
+from tests.store.both_stores import HIGH, LOW, NORMAL, PLENTY_BYTES, Queue, on_both_stores
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import contextlib
 import os
 import re
 import socket
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -131,18 +132,13 @@ def _cut(descriptor: int) -> None:
         end.shutdown(socket.SHUT_RDWR)
 
 
-class PrimaryPath:
-    """A session on the primary. ``heard`` is called with the time of asking whenever it answers."""
+class _Path(ABC):
+    """A session that is asked again and again. reason: why it does not answer; empty: it does."""
 
-    def __init__(self, dsn: str, name: str, heard: Callable[[float], None], saw: Callable[[Sighting, float], None]) -> None:
-        self._question = Question(dsn, _PRIMARY, {"name": name}, f"{name} watch")
-        self._heard = heard
-        self._saw = saw
+    def __init__(self, question: Question) -> None:
+        self._question = question
         self._is_stopped = False
-        self._settings_loaded = ""
-        self.is_demoted = False
         self.reason = ""
-        """Why it does not answer; empty: it does."""
 
     async def run(self) -> None:
         """Ask until ``stop``."""
@@ -150,10 +146,29 @@ class PrimaryPath:
             await self.ask()
             await asyncio.sleep(POLL_SECONDS)
 
+    @abstractmethod
+    async def ask(self) -> None:
+        """Ask once."""
+
     def stop(self) -> None:
         """Let ``run`` end; it must not be cancelled while it asks, for that would wait for the other side."""
         self._is_stopped = True
         self._question.cut()
+
+    async def close(self) -> None:
+        """End the session."""
+        await self._question.close()
+
+
+class PrimaryPath(_Path):
+    """A session on the primary. ``heard`` is called with the time of asking whenever it answers."""
+
+    def __init__(self, dsn: str, name: str, heard: Callable[[float], None], saw: Callable[[Sighting, float], None]) -> None:
+        super().__init__(Question(dsn, _PRIMARY, {"name": name}, f"{name} watch"))
+        self._heard = heard
+        self._saw = saw
+        self._settings_loaded = ""
+        self.is_demoted = False
 
     async def ask(self) -> None:
         """Ask once."""
@@ -177,35 +192,18 @@ class PrimaryPath:
             self._heard(asked_at)
         self._saw(sighting, asked_at)
 
-    async def close(self) -> None:
-        """End the session."""
-        await self._question.close()
 
-
-class ReplicaPath:
+class ReplicaPath(_Path):
     """A session on the replica here: how it is, and what its replication connection hears of the primary."""
 
     def __init__(self, dsn: str, name: str, heard: Callable[[float], None]) -> None:
-        self._question = Question(dsn, _REPLICA, {}, f"{name} watch")
+        super().__init__(Question(dsn, _REPLICA, {}, f"{name} watch"))
         self._heard = heard
-        self._is_stopped = False
         self._last: tuple[Any, ...] | None = None
         self.is_up = False
         self.is_in_recovery = True
         self.is_streaming = False
         self.replayed_lsn = 0
-        self.reason = ""
-
-    async def run(self) -> None:
-        """Ask until ``stop``."""
-        while not self._is_stopped:
-            await self.ask()
-            await asyncio.sleep(POLL_SECONDS)
-
-    def stop(self) -> None:
-        """Let ``run`` end; it must not be cancelled while it asks, for that would wait for the other side."""
-        self._is_stopped = True
-        self._question.cut()
 
     async def ask(self) -> None:
         """Ask once."""
@@ -223,10 +221,6 @@ class ReplicaPath:
         if self.is_streaming and self._last is not None and tuple(received) != self._last:
             self._heard(asked_at)
         self._last = tuple(received)
-
-    async def close(self) -> None:
-        """End the session."""
-        await self._question.close()
 
 
 class WitnessPath:

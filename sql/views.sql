@@ -43,7 +43,7 @@ where server.kind = 'worker';
 
 create or replace view postgear.relays as
 -- The outboxes in MariaDB and MySQL and how their rows come into the queue. state: working; failing: the relay cannot read the
--- outbox; silent: no relay has been heard of for as long as it may be. rows_waiting: as seen last. oldest_seconds: how far the queue
+-- outbox; stopped: it has ended; silent: no relay has been heard of for as long as it may be. rows_waiting: as seen last. oldest_seconds: how far the queue
 -- is behind; while nobody reads the outbox, how far it may be: since the oldest row seen, or the last look; null: no row waits.
 select
     relay.outbox,
@@ -63,6 +63,7 @@ select
 from postgear.relay
 cross join lateral (
     select case
+        when relay.holder is null then 'stopped'
         when relay.renewed_at < now() - make_interval(secs => relay.lease_seconds) then 'silent'
         when relay.is_failing then 'failing'
         else 'working'

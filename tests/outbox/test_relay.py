@@ -402,6 +402,11 @@ def test_relays_are_shown(
         "postgear_relay_rows_moved_total": 1,
         "postgear_relay_rows_failed_total": 0,
     }
+    assert relay.end() == 0
+    assert " stopped " in relay.log()
+    assert queue.execute("select state from postgear.relays").fetchall() == [("stopped",)]
+    relay = start_relay()
+    wait_until(lambda: queue.execute("select state from postgear.relays").fetchall() == [("working",)], "another relay")
     relay.kill()
     queue.execute(
         "update postgear.relay set renewed_at = renewed_at - interval '1 hour', looked_at = looked_at - interval '1 hour'"

@@ -104,7 +104,8 @@ def _add_trigger(group: Commands, where: argparse.ArgumentParser) -> None:
     create.add_argument(
         "--replace",
         action="store_true",
-        help="replace triggers of this name that postgear made on this table; in MySQL a write in between queues nothing",
+        help="replace triggers of this name and these events that postgear made on this table; in MySQL a write in between "
+        "queues nothing",
     )
     create.set_defaults(run=_create_trigger)
     drop = triggers.add_parser("drop", parents=[where], help="drop a trigger", description="Drop a trigger; its jobs stay.")
@@ -182,7 +183,8 @@ def _status(arguments: argparse.Namespace) -> int:
 def _retry(arguments: argparse.Namespace) -> int:
     from postgear.outbox import status
 
-    print(f"{status.retry(_address(arguments), arguments.ids or None)} rows put back")
+    count = status.retry(_address(arguments), arguments.ids or None)
+    print(f"{count} {'row' if count == 1 else 'rows'} put back")
     return 0
 
 

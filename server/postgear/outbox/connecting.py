@@ -122,7 +122,8 @@ def _meaning(number: int, text: str, address: Address, is_owner: bool) -> tuple[
     name, table = address.database.replace("`", "``"), text.rpartition(".")[2].strip("'` ")
     account = f"'{address.user}'@'%'"
     if number in _DENIED_USER:
-        return OutboxRefused, f"check user and password; an administrator runs: create user {account} identified by '…'"
+        advice = "check user and password, and whether another account (''@'localhost'?) comes first; if there is none, "
+        return OutboxRefused, f"{advice}an administrator runs: create user {account} identified by '…'"
     if number == _DENIED_DATABASE:
         grants = _OWNER_GRANTS if is_owner else _RELAY_GRANTS
         return OutboxRefused, f"an administrator runs: {'; '.join(grant.format(name) + f' to {account}' for grant in grants)}"

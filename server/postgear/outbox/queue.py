@@ -123,6 +123,13 @@ class Queue:
         if not is_ours:
             raise TakenOver
 
+    def hand_back(self) -> None:
+        """Say that nobody works on the outbox any more; another relay may when this session ends. Raises as ``take_over``."""
+        with _translated():
+            self._connection.execute(
+                "update postgear.relay set holder = null where id = %s and generation = %s", (self._relay, self._generation)
+            )
+
     def _one(self, query: str, *parameters: object) -> tuple[Any, ...]:
         with _translated():
             row = self._connection.execute(query.encode(), parameters).fetchone()

@@ -57,7 +57,9 @@ def run(address: Address, dsn: str, settings: Settings) -> int:
     with _until_signal() as wait:
         relay = Relay(address, dsn, settings, wait)
         relay.run()
-        return relay.moved
+    if not settings.once:
+        event(log, logging.INFO, "stopped", outbox=str(address), rows_moved=relay.moved)
+    return relay.moved
 
 
 def _check_when_there(dsn: str) -> None:
@@ -149,12 +151,15 @@ class Relay:
                     self._report(queue, session)
                 size = len(batch.rows) + len(batch.wrong)
                 if not size and self._settings.once:
-                    self._report(queue, session)
-                    return False
+                    return self._end(queue, session)
                 pause = 0.0 if size == self._settings.batch_rows else _GATHER_SECONDS if size else self._settings.poll_seconds
                 if self._wait(pause):
-                    self._report(queue, session)
-                    return False
+                    return self._end(queue, session)
+
+    def _end(self, queue: Queue, session: Any) -> bool:
+        self._report(queue, session)
+        queue.hand_back()
+        return False
 
     def _take_over(self, queue: Queue) -> bool:
         assert self._source is not None

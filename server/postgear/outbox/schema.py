@@ -55,6 +55,7 @@ def install(address: Address) -> str:
                 "insert into postgear_schema (version, source) values (%s, %s) on duplicate key update version = %s",
                 (VERSION, str(uuid.uuid4()), VERSION),
             )
+            calling = _calling(cursor) if is_mariadb(session) else []
         done = (
             "created"
             if found is None
@@ -63,10 +64,15 @@ def install(address: Address) -> str:
             else f"upgraded from {found.version}"
         )
         told = f"outbox in {address}: {done}, version {VERSION}"
+        if calling and not left_out:
+            told += (
+                f"\ntriggers that call gman_ functions: {', '.join(calling)}; if these were loaded functions before, MariaDB "
+                "fails such triggers with error 1122 until an administrator runs: flush tables"
+            )
         if left_out:
             told += (
-                f"\nnot made: {', '.join(left_out)}; the server has loaded functions of these names, which submit at once. "
-                "For those of the outbox run mysql_udf/uninstall.sql, then `postgear mysql upgrade`"
+                f"\nits functions are not made, for loaded ones are in the server, which submit at once: {', '.join(left_out)}"
+                "\nto have those of the outbox: mysql_udf/uninstall.sql, then `postgear mysql upgrade` (docs/mysql.md, step 4)"
             )
         return told
 
@@ -134,6 +140,15 @@ def _make_functions(cursor: Any, *, replaces: bool) -> list[str]:
                 raise
             left_out.append(path.stem)
     return left_out
+
+
+def _calling(cursor: Any) -> list[str]:
+    """Return the triggers that name a gman_ function: MariaDB keeps what it has parsed, with the functions it found then."""
+    cursor.execute(
+        "select trigger_name from information_schema.triggers where trigger_schema = database()"
+        r" and action_statement like '%gman\\_%' order by 1"
+    )
+    return [str(name) for (name,) in cursor.fetchall()]
 
 
 def _engine(cursor: Any) -> str:

@@ -146,7 +146,8 @@ def _replication(connection: Connection) -> Iterator[Finding]:
             Level.FAIL,
             "replication",
             f"synchronous_standby_names is {names!r}, and none of them is connected: every commit waits",
-            "start the standby; or, if the queue must go on without it, empty synchronous_standby_names",
+            "see first whether the standby has taken over (postgear cluster --dsn of it says primary): then stop this one and run"
+            " `postgear rejoin`; if not: start it, or, if the queue must go on without it, empty synchronous_standby_names",
         )
     elif standbys:
         yield Finding(
@@ -222,8 +223,14 @@ def _notify(connection: Connection) -> Iterator[Finding]:
     if next(connection.notifies(timeout=NOTIFY_SECONDS, stop_after=1), None) is None:
         advice = "connect to PostgreSQL itself: a pooler in transaction mode passes on no notifications"
         yield Finding(Level.FAIL, "notify", f"a NOTIFY did not come back within {NOTIFY_SECONDS:g} s", advice)
+        connection.execute(f"unlisten {channel}")
+        return
+    seconds = time.monotonic() - started
+    if seconds > NOTIFY_SECONDS:
+        text = f"a NOTIFY came back after {seconds:.1f} s: its commit had to wait"
+        yield Finding(Level.WARN, "notify", text, "see what commits wait for: a synchronous standby that is away, a slow disk")
     else:
-        yield Finding(Level.OK, "notify", f"came back within {(time.monotonic() - started) * 1000:.0f} ms")
+        yield Finding(Level.OK, "notify", f"came back within {seconds * 1000:.0f} ms")
     connection.execute(f"unlisten {channel}")
 
 

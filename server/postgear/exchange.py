@@ -43,7 +43,7 @@ RECONNECT_SECONDS: Final = 3.0
 this long before it takes them for dead."""
 AWAY: Final = "database still away, retrying"
 STALLED: Final = "database does not commit, retrying"
-ADVICE: Final = "check that PostgreSQL runs and that the DSN is right"
+ADVICE: Final = "check that PostgreSQL runs and that the DSN is right; `postgear doctor` tells whether commits wait"
 LEASE_MARGIN: Final = 0.75
 """A server that could not renew for this part of its lease stops giving out background jobs: before others may take them."""
 

@@ -105,6 +105,8 @@ def test_cluster_shows_servers_and_what_they_hold(dsn: str, start_server: Start)
     assert shown["standbys"] == []
     text = run("cluster", "--dsn", dsn).stdout
     assert second.address in text
+    assert ", timeline 1 at " in text
+    assert max(map(len, text.splitlines()[1:])) <= 80
     assert "no standby" in text
     client.close()
     worker.close()

@@ -144,6 +144,14 @@ def test_a_standby_that_was_detached_may_be_stopped_and_takes_over_no_more(pair:
     pair.b.wait_for_log("ERROR standby primary lost, and this replica was not its synchronous standby")
 
 
+def test_an_address_that_is_taken_is_told_at_the_start_and_who_waits_at_the_end(pair: Pair) -> None:
+    with socket.create_server((pair.b.host, pair.b.port)):
+        pair.start_synchronous()
+        pair.b.wait_for_log("WARNING standby the server's address is taken: it could not serve after a promotion")
+    assert pair.b.stop() == 0
+    assert "stopped: the primary acknowledges nothing until this standby is back" in pair.b.log()
+
+
 def test_a_detach_that_does_not_reach_the_primary_says_what_is_done_and_what_not(pair: Pair) -> None:
     pair.start_synchronous("--loss-seconds", "2")
     pair.network.refuse()

@@ -82,12 +82,16 @@ def _cluster(arguments: argparse.Namespace) -> int:
         print()
         return 0
     database = found.database
-    print(
-        f"{database.name}: {database.role}, PostgreSQL {database.version}, timeline {database.timeline or '-'} at {database.lsn}"
-    )
+    timeline = _timeline(database.timeline)
+    print(f"{database.name}: {database.role}, PostgreSQL {database.version}, timeline {timeline} at {database.lsn}")
     if found.members:
-        rows = [row._replace(renewed_seconds_ago=round(row.renewed_seconds_ago, 1)) for row in found.members]
-        print_rows(cluster.Member._fields, rows, as_json=False)
+        # What fits on a terminal; the rest is in the JSON.
+        columns = ("name", "kind", "address", "state", "jobs", "renewed", "up_seconds")
+        rows = [
+            (each.name, each.kind, each.address, each.state, each.jobs, f"{each.renewed_seconds_ago:.1f} s ago", each.up_seconds)
+            for each in found.members
+        ]
+        print_rows(columns, rows, as_json=False)
     else:
         print("no server")
     if found.standbys:
@@ -95,6 +99,11 @@ def _cluster(arguments: argparse.Namespace) -> int:
     else:
         print("no standby")
     return 0
+
+
+def _timeline(digits: str | None) -> str:
+    """Return the timeline as PostgreSQL's logs and the metrics write it."""
+    return str(int(digits, 16)) if digits else "-"
 
 
 def _durability(arguments: argparse.Namespace) -> int:

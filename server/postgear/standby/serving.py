@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from postgear.config_values import listen, parse_address
 from postgear.logs import event
 
 log = logging.getLogger("postgear.standby")
@@ -25,6 +27,17 @@ _AGAIN_SECONDS: Final = (0.5, 30.0)
 _STOP_SECONDS: Final = 30
 _LONG_SECONDS: Final = 60
 """A server that ran for so long and ended starts again at once."""
+
+
+def taken_address(addresses: Sequence[str]) -> str | None:
+    """Return the first of the addresses to listen on that somebody has, or that is none of this machine's; None: all are free."""
+    for address in listen(" ".join(addresses)) if addresses else ():
+        host, port = parse_address(address)
+        try:
+            socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+        except OSError:
+            return address
+    return None
 
 
 class Serving:

@@ -23,7 +23,7 @@ from postgear.standby.checkpoints import Checkpoints
 from postgear.standby.decision import Facts, Hearing, Rules, Verdict, decide
 from postgear.standby.paths import PrimaryPath, ReplicaPath, WitnessPath
 from postgear.standby.replica import Replica
-from postgear.standby.serving import Serving
+from postgear.standby.serving import Serving, taken_address
 from postgear.standby.state import Role, State, boot_id, boot_seconds
 from postgear.standby.synchrony import Sighting, Synchrony
 
@@ -186,6 +186,8 @@ class Standby:
             auto_promote=self._options.rules.auto_promote,
             data_dir=self._options.data_dir,
         )
+        if self._state.role is Role.REPLICA and (taken := taken_address(self._options.listen)):
+            event(log, logging.WARNING, "the server's address is taken: it could not serve after a promotion", listen=taken)
         runs = [self._primary.run(), self._checkpoints.run(), self._here.run(), *(witness.run() for witness in self._witnesses)]
         tasks = [loop.create_task(each) for each in runs]
         try:
@@ -198,7 +200,11 @@ class Standby:
         await ending
         await asyncio.to_thread(self._serving.stop)
         await asyncio.to_thread(self._replica.stop)
-        event(log, logging.INFO, "stopped")
+        if self._state.role is Role.REPLICA and self._synchrony.is_confirmed:
+            told = "stopped: the primary acknowledges nothing until this standby is back (postgear detach lets it go on alone)"
+            event(log, logging.WARNING, told)
+        else:
+            event(log, logging.INFO, "stopped")
         return 0
 
     async def _end_paths(self, tasks: list[asyncio.Task[None]]) -> None:

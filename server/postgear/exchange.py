@@ -345,7 +345,8 @@ class Exchange:
             if self._is_lease_in_doubt() and not self._holder.suspended:
                 event(log, logging.WARNING, "lease in doubt, background jobs held back")
                 self._holder.suspended = True
-                # The database does not answer: whoever waits for it is told, and it is looked for anew.
+                # The database does not answer: whoever waits for it is told, and it is looked for anew, at other hosts first.
+                self.store.put_host_last()
                 self._lost("the lease could not be renewed")
             self._holder.tick()
             if self._holder.progress and now >= progress_at and self._up.is_set():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import threading
@@ -61,6 +62,7 @@ def test_a_hung_worker_loses_its_lease_and_its_late_end_changes_nothing(database
     database.wait_for(at_gate, expected=1)
     database.rows("update postgear.server set lease_seconds = 2")
     hung.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, hung.pid, os.WSTOPPED | os.WNOWAIT)  # else it may go on to delete the job before it stops, uncommitted
     database.rows("select pg_advisory_unlock(77)")
     start_worker(1)
     database.wait_empty()

@@ -60,6 +60,7 @@ begin
                 select job.lease from postgear.job
                 where job.lease > gap.low and job.lease < coalesce(gap.high, 9223372036854775807)
                 order by job.lease limit 1
+                for update skip locked  -- see end_lease
             ) orphan
         loop
             released := postgear.end_lease(reap_leases.lease);

@@ -394,6 +394,31 @@ def test_orphans_between_beside_and_without_leases_are_found(session: Connection
     assert rows(session, "select lease, released from postgear.reap_leases()") == [(third, 1)]
 
 
+@pytest.mark.parametrize("end", ["rollback", "commit"])
+def test_a_job_that_is_completed_and_not_committed_holds_up_nobody(
+    session: Connection, other: Connection, dsn: str, end: str
+) -> None:
+    lease = start_server(session)
+    session.execute("select gman_do_background('f', 'x') from generate_series(1, 3)")
+    hung, *_ = claim(session, lease, 3)
+    other.execute("begin")
+    assert value(other, "select postgear.complete_job(%s, %s, 1::smallint)", lease, hung) is True
+    with psycopg.connect(dsn, autocommit=True) as reaper:
+        reaper.execute("set statement_timeout = '10s'")
+        reaper.execute("update postgear.server set renewed_at = renewed_at - interval '1 hour'")
+        assert rows(reaper, "select lease, released from postgear.reap_leases()") == [(lease, 2)]
+        # Another orphan beside it is found, and the one that is locked is not told again and again.
+        reaper.execute("update postgear.job set lease = %s::bigint + 1 where id <> %s", [lease, hung])
+        assert rows(reaper, "select lease, released from postgear.reap_leases()") == [(int(str(lease)) + 1, 2)]
+        assert rows(reaper, "select lease from postgear.reap_leases()") == []
+        other.execute(end)
+        reaper.execute("set postgear.orphans_due = ''")
+        left = [(lease, 1)] if end == "rollback" else []
+        assert rows(reaper, "select lease, released from postgear.reap_leases()") == left
+        assert value(reaper, "select count(*) from postgear.job where lease is null") == 2 + len(left)
+        assert value(reaper, "select count(*) from postgear.job") == 2 + len(left)
+
+
 def test_who_holds_its_lease_may_renew_it_after_the_clock_was_set_forward(session: Connection, other: Connection) -> None:
     lease = start_server(other)
     assert rows(session, "select lease from postgear.reap_leases()") == []

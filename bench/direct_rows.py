@@ -10,6 +10,7 @@ import selectors
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Final
 
 from . import peers
@@ -60,7 +61,7 @@ def _program(place: Place, queue: Queue) -> tuple[list[str], dict[str, str]]:
     return [sys.executable, "-m", f"bench.drain.{queue.drain}", place.dsn], {"PYTHONPATH": os.pathsep.join(path)}
 
 
-def _watch(processes: list[subprocess.Popen[bytes]], jobs: int, log: object) -> tuple[float, float]:
+def _watch(processes: list[subprocess.Popen[bytes]], jobs: int, log: Path) -> tuple[float, float]:
     """Read what the workers tell until all jobs have run; return the times of the first and the last."""
     told: dict[int, dict[str, float]] = {}
     deadline = time.monotonic() + _DRAIN_TIMEOUT_SECONDS
@@ -73,9 +74,9 @@ def _watch(processes: list[subprocess.Popen[bytes]], jobs: int, log: object) -> 
             if not ready:
                 raise BenchError(f"the jobs are not done in {_DRAIN_TIMEOUT_SECONDS:g} s: {list(told.values())}")
             for key, _ in ready:
-                line = key.fileobj.readline()  # type: ignore[union-attr]
+                line = key.data.stdout.readline()
                 if not line:
-                    raise BenchError(f"a worker ended: {tail(log)}")  # type: ignore[arg-type]
+                    raise BenchError(f"a worker ended: {tail(log)}")
                 told[key.data.pid] = json.loads(line)
     return min(each["first"] for each in told.values()), max(each["last"] for each in told.values())
 

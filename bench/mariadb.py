@@ -24,7 +24,7 @@ def check() -> None:
     if shutil.which("mariadbd", path=_PATH) is None:
         raise BenchError("no mariadbd here")
     try:
-        import mysql.connector  # noqa: F401
+        import mysql.connector  # noqa: F401 - only whether it is there
     except ModuleNotFoundError:
         raise BenchError("no mysql-connector-python here") from None
 

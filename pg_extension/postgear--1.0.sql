@@ -4,7 +4,7 @@
 create or replace function gman_runtime() returns boolean
 language plpython3u
 as $runtime$
-# Internal: load the Gearman client into this session, as GD["gman 3698102702a5"].
+# Internal: load the Gearman client into this session, as GD["gman a334833fa8a7"].
 #
 # Its modules are those of the Python package postgear, written here by build.py; they get a package name of their own,
 # so that they meet no postgear installed for this Python. PL/Python puts a tab before each line, also in literals.
@@ -576,7 +576,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Generator, Iterable, Sequence
 from itertools import islice
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 from ..errors import NotAllSubmitted, ServerError, ServerRefused, ServerTimeout, ServerUnreachable, UnknownJob
 from ..wire.connection import TEXT, Message
@@ -706,7 +706,7 @@ def submit_many(jobs: Iterable[Submission]) -> Generator[Any, Any, list[str]]:
             error.fill((yield WHERE), shown(function))
     if errors:
         raise NotAllSubmitted(handles, errors)
-    return handles  # type: ignore[return-value]
+    return cast("list[str]", handles)  # none is missing without an error
 
 
 def get_status(handle: bytes) -> Generator[bytes, Message, Status]:
@@ -1135,6 +1135,7 @@ import os
 import socket
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Generator, Iterable, Sequence
 from typing import Any, Final, Generic, NamedTuple, TypeVar
@@ -1195,7 +1196,7 @@ def parse_servers(text: str) -> list[Address]:
     return addresses
 
 
-class Channel:
+class Channel(ABC):
     """What every connection is: an address, messages that have come, and a time until which it may be waited for more.
 
     deadline: monotonic seconds. used_at: when an operation last ended on it.
@@ -1213,17 +1214,17 @@ class Channel:
         """Have *data* sent, together with what else is written before the next wait."""
         self._output.append(data)
 
+    @abstractmethod
     def flush(self) -> None:
         """Send what can be sent without waiting. Raises ServerError."""
-        raise NotImplementedError
 
+    @abstractmethod
     def is_quiet(self) -> bool:
         """Tell whether the connection is open, as far as is known here, and nothing has come that nobody asked for."""
-        raise NotImplementedError
 
+    @abstractmethod
     def close(self) -> None:
         """Close the connection; more than once is fine."""
-        raise NotImplementedError
 
     def error(self, kind: type[ServerError], text: str) -> ServerError:
         """Return an error about this server."""
@@ -1380,7 +1381,8 @@ class Call(Generic[T]):
                 step = operation.send(None)
         except StopIteration as end:
             finished = True
-            return end.value  # type: ignore[no-any-return]
+            value: T = end.value
+            return value
         except (JobFailed, PayloadError, ServerRefused, UnknownJob) as error:
             finished = True
             error.fill(self.server)
@@ -1473,7 +1475,8 @@ def _talk(channel: Channel, operation: Generator[bytes, Message, T], deadline: f
                 yield channel
             step = operation.send(channel.messages.popleft())
     except StopIteration as end:
-        return end.value  # type: ignore[no-any-return]
+        value: T = end.value
+        return value
 
 
 def keep_alive(connection: Any) -> None:
@@ -2084,7 +2087,7 @@ class Backend:
 '''),
 ]
 
-ROOT = "gman 3698102702a5".replace(" ", "_")
+ROOT = "gman a334833fa8a7".replace(" ", "_")
 for name, is_package, source in MODULES:
     module = types.ModuleType((ROOT + "." + name).rstrip("."))
     module.__package__ = module.__name__ if is_package else module.__name__.rpartition(".")[0]
@@ -2092,7 +2095,7 @@ for name, is_package, source in MODULES:
         module.__path__ = []
     sys.modules[module.__name__] = module
     exec(compile(source.replace("\n\t", "\n"), "<postgear " + name + ">", "exec"), module.__dict__)
-GD["gman 3698102702a5"] = sys.modules[ROOT + ".client.backend"].Backend(plpy)
+GD["gman a334833fa8a7"] = sys.modules[ROOT + ".client.backend"].Backend(plpy)
 return True
 $runtime$;
 comment on function gman_runtime() is 'postgear: internal, loads the Gearman client into the session';
@@ -2108,7 +2111,7 @@ language plpython3u
 volatile
 as $$
 # Internal: run a job and return its result. Called by: gman_do and its kin.
-gman = GD.get("gman 3698102702a5") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 3698102702a5"]
+gman = GD.get("gman a334833fa8a7") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman a334833fa8a7"]
 return gman.wait(function_name, workload, unique_key, priority, timeout)
 $$;
 comment on function gman_wait(bytea, bytea, bytea, smallint, double precision)
@@ -2122,7 +2125,7 @@ volatile
 as $$
 # Internal: submit a background job to the servers set; to the local queue where only another function has servers.
 # Called by: gman_do_background and its kin.
-gman = GD.get("gman 3698102702a5") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 3698102702a5"]
+gman = GD.get("gman a334833fa8a7") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman a334833fa8a7"]
 return gman.send(function_name, workload, unique_key, priority, run_at)
 $$;
 comment on function gman_send(bytea, bytea, bytea, smallint, timestamptz)
@@ -2136,7 +2139,7 @@ volatile
 rows 100
 as $$
 # Internal: run a job for each workload, yield each one's end. Called by: gman_do_many.
-gman = GD.get("gman 3698102702a5") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 3698102702a5"]
+gman = GD.get("gman a334833fa8a7") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman a334833fa8a7"]
 return gman.wait_many(function_name, workloads, unique_keys, in_flight, timeout)
 $$;
 comment on function gman_wait_many(bytea, bytea[], bytea[], integer, double precision)
@@ -2149,7 +2152,7 @@ language plpython3u
 volatile
 as $$
 # Internal: remember a job for a sum. Called by: gman_sum_add.
-gman = GD.get("gman 3698102702a5") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 3698102702a5"]
+gman = GD.get("gman a334833fa8a7") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman a334833fa8a7"]
 return gman.sum_add(state, function_name, workload, unique_key)
 $$;
 comment on function gman_sum_queue(bigint, bytea, bytea, bytea) is 'postgear: internal, a row of gman_sum';
@@ -2159,7 +2162,7 @@ language plpython3u
 volatile
 as $$
 # Internal: run the jobs of a sum and add up their results. Called by: gman_sum.
-gman = GD.get("gman 3698102702a5") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 3698102702a5"]
+gman = GD.get("gman a334833fa8a7") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman a334833fa8a7"]
 return gman.sum_end(state)
 $$;
 comment on function gman_sum_end(bigint) is 'postgear: internal, the end of gman_sum';
@@ -2170,7 +2173,7 @@ language plpython3u
 volatile
 as $$
 # Internal: connect to each server. Called by: gman_servers_check.
-gman = GD.get("gman 3698102702a5") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 3698102702a5"]
+gman = GD.get("gman a334833fa8a7") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman a334833fa8a7"]
 return gman.check()
 $$;
 comment on function gman_check() is 'postgear: internal, connects to each server for gman_servers_check';
@@ -2181,7 +2184,7 @@ language plpython3u
 volatile
 as $$
 # Internal: ask the servers set for a job. Called by: gman_status.
-gman = GD.get("gman 3698102702a5") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 3698102702a5"]
+gman = GD.get("gman a334833fa8a7") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman a334833fa8a7"]
 return [gman.status(handle)]
 $$;
 comment on function gman_ask_status(text) is 'postgear: internal, asks a Gearman server for gman_status';
@@ -2191,7 +2194,7 @@ language plpython3u
 volatile
 as $$
 # Internal: tell the servers set to cancel a job. Called by: gman_cancel.
-gman = GD.get("gman 3698102702a5") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 3698102702a5"]
+gman = GD.get("gman a334833fa8a7") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman a334833fa8a7"]
 return gman.cancel(handle)
 $$;
 comment on function gman_ask_cancel(text) is 'postgear: internal, tells a Gearman server for gman_cancel';
@@ -2201,7 +2204,7 @@ language plpython3u
 volatile
 as $$
 # Internal: return a list of servers in one form, or raise 22023. Called by: gman_servers_set.
-gman = GD.get("gman 3698102702a5") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 3698102702a5"]
+gman = GD.get("gman a334833fa8a7") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman a334833fa8a7"]
 return gman.normalize_servers(servers)
 $$;
 comment on function gman_normalize_servers(text) is 'postgear: internal, reads the list of gman_servers_set';

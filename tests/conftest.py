@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import shutil
 import signal
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,7 +13,7 @@ import pytest
 pytest.register_assert_rewrite("tests.server.bytes")
 
 from postgear import schema  # noqa: E402
-from postgear.embedded import EmbeddedPostgres  # noqa: E402
+from postgear.testing.processes import postgres  # noqa: E402
 from tests.database import database  # noqa: E402
 from tests.server_process import ServerProcess  # noqa: E402
 
@@ -37,15 +35,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def postgres_dsn() -> Iterator[str]:
     """A real PostgreSQL for the whole session, durable as any; a DSN of its superuser. Tests want ``dsn``."""
-    # Not pytest's tmp_path: only root may enter that, and PostgreSQL does not run as root.
-    folder = Path(tempfile.mkdtemp(prefix="postgear-test-"))
-    folder.chmod(0o755)
-    postgres = EmbeddedPostgres(folder)
-    try:
-        yield postgres.start()
-    finally:
-        postgres.stop()
-        shutil.rmtree(folder)
+    with postgres() as dsn:
+        yield dsn
 
 
 @pytest.fixture(scope="session")

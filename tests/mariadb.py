@@ -13,7 +13,6 @@ import pwd
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from typing import Any
 import mysql.connector
 import pytest
 
+from tests.folders import open_folder
 from tests.ports import free_port
 
 START_SECONDS = 60
@@ -169,23 +169,12 @@ class MariaDB:
         return {"user": self._account.pw_uid, "group": self._account.pw_gid, "extra_groups": []}
 
 
-@contextmanager
-def folder() -> Iterator[Path]:
-    """A folder for a server; not pytest's tmp_path, which only root may enter."""
-    path = Path(tempfile.mkdtemp(prefix="postgear-mariadb-"))
-    path.chmod(0o755)
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path)
-
-
 @pytest.fixture(scope="session")
 def mariadb() -> Iterator[MariaDB]:
     """A running server for the whole session; tests want ``mysql_session`` or ``mysql_database`` of it."""
     if program() is None:
         pytest.skip("no mariadbd here (Debian: mariadb-server)")
-    with folder() as path:
+    with open_folder() as path:
         server = MariaDB(path)
         server.start()
         try:
@@ -198,7 +187,7 @@ def mariadb() -> Iterator[MariaDB]:
 def start_mariadb() -> Iterator[Callable[..., MariaDB]]:
     """Start servers of the test's own, which it may kill: ``start_mariadb(*options)``. About 3 s each."""
     servers: list[MariaDB] = []
-    with folder() as path:
+    with open_folder() as path:
 
         def start(*options: str) -> MariaDB:
             place = path / str(len(servers))

@@ -16,7 +16,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from postgear import AdminClient
 from tests.extension.asking import Connection, create_trigger, payloads, value
-from tests.extension.folders import postgres_folder
+from tests.folders import open_folder
 from tests.server.bytes import Peer
 from tests.server_process import ServerProcess
 
@@ -57,7 +57,7 @@ def start_pgbouncer(folder: Path, dsn: str, pool_mode: str, pool_size: int) -> t
 @pytest.fixture
 def pooler(dsn: str) -> Iterator[Callable[..., str]]:
     """Start a PgBouncer of a pool mode and size before ``dsn``; returns the DSN through it."""
-    with postgres_folder() as folder:
+    with open_folder() as folder:
         processes = []
 
         def start(pool_mode: str, pool_size: int) -> str:

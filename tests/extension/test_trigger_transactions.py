@@ -14,7 +14,7 @@ from psycopg.conninfo import make_conninfo
 from postgear import schema
 from postgear.embedded import EmbeddedPostgres
 from tests.extension.asking import Connection, claim, create_trigger, payloads, rows, start_server, value, workloads
-from tests.extension.folders import postgres_folder
+from tests.folders import open_folder
 
 LEVELS = pytest.mark.parametrize("level", ["statement", "row"])
 WAYS = pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def other(dsn: str) -> Iterator[Connection]:
 @pytest.fixture(scope="module")
 def prepared_dsn() -> Iterator[str]:
     """A PostgreSQL of its own that allows prepared transactions and logical replication, with the schema and the tables."""
-    with postgres_folder() as folder:
+    with open_folder() as folder:
         postgres = EmbeddedPostgres(folder)
         try:
             with psycopg.connect(postgres.start(), autocommit=True) as connection:

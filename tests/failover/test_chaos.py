@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.extension.folders import postgres_folder
+from tests.folders import open_folder
 
 SEED = "1"
 
@@ -16,7 +16,7 @@ SEED = "1"
 def chaos(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run it to its end, its folder removed afterwards."""
     command = [sys.executable, "-m", "tests.failover.chaos", "--seed", SEED, *arguments]
-    with postgres_folder() as folder:
+    with open_folder() as folder:
         done = subprocess.run(
             command,
             stdin=subprocess.DEVNULL,

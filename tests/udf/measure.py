@@ -14,7 +14,8 @@ from typing import Any
 
 from postgear import schema
 from postgear.embedded import EmbeddedPostgres
-from tests.mariadb import MariaDB, folder
+from tests.folders import open_folder
+from tests.mariadb import MariaDB
 from tests.server.gearmand import Gearmand
 from tests.server_process import ServerProcess
 from tests.udf.asking import Session
@@ -83,7 +84,7 @@ def call(database_server: MariaDB, calls: int) -> Any:
 def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that timeout(1) leaves nothing running
     library, rows = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 100_000
-    with folder() as path, tempfile.TemporaryDirectory() as logs:
+    with open_folder() as path, tempfile.TemporaryDirectory() as logs:
         database_server = MariaDB(path)
         database_server.start()
         try:

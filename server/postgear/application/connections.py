@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast
 
 from postgear.errors import QueueFull, SchemaError, UnsupportedConnection
 
@@ -105,7 +105,7 @@ def _psycopg(connection: psycopg.Connection[Any], arrays: Arrays) -> Row:
     except psycopg.Error as error:
         _raise_if_missing(error, error.sqlstate)
         raise
-    return row  # type: ignore[no-any-return]
+    return cast("Row", row)
 
 
 async def _psycopg_async(connection: psycopg.AsyncConnection[Any], arrays: Arrays) -> Row:
@@ -119,7 +119,7 @@ async def _psycopg_async(connection: psycopg.AsyncConnection[Any], arrays: Array
     except psycopg.Error as error:
         _raise_if_missing(error, error.sqlstate)
         raise
-    return row  # type: ignore[no-any-return]
+    return cast("Row", row)
 
 
 def _psycopg2(connection: Any, arrays: Arrays) -> Row:
@@ -133,7 +133,7 @@ def _psycopg2(connection: Any, arrays: Arrays) -> Row:
     except psycopg2.Error as error:
         _raise_if_missing(error, error.pgcode)
         raise
-    return row  # type: ignore[no-any-return]
+    return cast("Row", row)
 
 
 def _django(connection: DjangoConnection, arrays: Arrays) -> Row:
@@ -151,7 +151,7 @@ def _django(connection: DjangoConnection, arrays: Arrays) -> Row:
     except Error as error:
         _raise_if_missing(error, _sqlstate(error.__cause__))
         raise
-    return row  # type: ignore[no-any-return]
+    return cast("Row", row)
 
 
 def _sqlalchemy(connection: sqlalchemy.Connection, arrays: Arrays) -> Row:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from postgear.errors import ConfigError
 
-from .words import count, delay, dsn, dsn_option, timeout, words
+from .words import count, delay, dsn, dsn_option, timeout, trigger_options, words
 
 if TYPE_CHECKING:
     from postgear.outbox.connecting import Address
@@ -80,26 +80,14 @@ def _add_mysql(commands: Commands) -> None:
 def _add_trigger(group: Commands, where: argparse.ArgumentParser) -> None:
     trigger = group.add_parser("trigger", help="make, drop and list triggers", description="Make, drop and list triggers.")
     triggers = trigger.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    create = triggers.add_parser("create", parents=[where], help="make a trigger", description="Make a trigger on a table.")
+    parents = [where, trigger_options()]
+    create = triggers.add_parser("create", parents=parents, help="make a trigger", description="Make a trigger on a table.")
     create.add_argument("table", metavar="TABLE")
     create.add_argument("function", metavar="FUNCTION", help="the Gearman function that gets the jobs")
     create.add_argument("--name", help="the trigger's name (default: postgear_TABLE_FUNCTION)")
     create.add_argument("--events", metavar="LIST", type=words, help="of insert,update,delete (default: insert)")
-    create.add_argument("--when", metavar="SQL", help="a condition over NEW and OLD")
-    create.add_argument("--columns", metavar="LIST", type=words, help="queue for an update only if one of these changed")
-    create.add_argument("--payload", choices=("row", "change", "key", "columns"), help="what the workload holds (default: row)")
-    create.add_argument("--payload-columns", metavar="LIST", type=words, help="the columns of --payload columns")
-    create.add_argument("--priority", choices=("high", "normal", "low"), help="default: normal")
     create.add_argument(
         "--delay", metavar="SECONDS", dest="delay_seconds", type=delay, help="run not before this long from then on"
-    )
-    create.add_argument(
-        "--key",
-        metavar="LIST",
-        type=words,
-        nargs="?",
-        const=[],
-        help="one queued job for all rows with the same values of these columns; without LIST: of the primary key",
     )
     create.add_argument(
         "--replace",

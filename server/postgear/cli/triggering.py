@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from .words import dsn, dsn_option, words
+from .words import dsn, dsn_option, trigger_options, words
 
 if TYPE_CHECKING:
     from .words import Commands
@@ -21,26 +21,14 @@ def add(commands: Commands) -> None:
     group = trigger.add_subparsers(title="commands", metavar="COMMAND", required=True)
     database = dsn_option()
 
-    create = group.add_parser("create", parents=[database], help="make a trigger", description="Make a trigger on a table.")
+    parents = [database, trigger_options()]
+    create = group.add_parser("create", parents=parents, help="make a trigger", description="Make a trigger on a table.")
     create.add_argument("table", metavar="TABLE", help="as in SQL: a name that needs quotes has them")
     create.add_argument("function", metavar="FUNCTION", help="the Gearman function that gets the jobs")
     create.add_argument("--name", help="the trigger's name (default: postgear_FUNCTION)")
     create.add_argument("--events", metavar="LIST", type=words, help="of insert,update,delete,truncate (default: insert)")
     create.add_argument("--level", choices=("statement", "row"), help="default: statement")
-    create.add_argument("--when", metavar="SQL", help="a condition over NEW and OLD")
-    create.add_argument("--columns", metavar="LIST", type=words, help="queue for an update only if one of these changed")
-    create.add_argument("--payload", choices=("row", "change", "key", "columns"), help="what the workload holds (default: row)")
-    create.add_argument("--payload-columns", metavar="LIST", type=words, help="the columns of --payload columns")
-    create.add_argument("--priority", choices=("high", "normal", "low"), help="default: normal")
     create.add_argument("--delay", metavar="INTERVAL", help="as in SQL, for example '5 minutes'")
-    create.add_argument(
-        "--key",
-        metavar="LIST",
-        type=words,
-        nargs="?",
-        const=[],
-        help="one queued job for all rows with the same values of these columns; without LIST: of the primary key",
-    )
     create.add_argument("--enable", choices=("origin", "replica", "always"), help="default: origin")
     create.set_defaults(run=_create)
 

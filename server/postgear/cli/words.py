@@ -43,6 +43,25 @@ def dsn_option() -> argparse.ArgumentParser:
     return parent
 
 
+def trigger_options() -> argparse.ArgumentParser:
+    """Return a parent for the commands that make triggers: what those of PostgreSQL and of MariaDB have in common."""
+    parent = argparse.ArgumentParser(add_help=False)
+    parent.add_argument("--when", metavar="SQL", help="a condition over NEW and OLD")
+    parent.add_argument("--columns", metavar="LIST", type=words, help="queue for an update only if one of these changed")
+    parent.add_argument("--payload", choices=("row", "change", "key", "columns"), help="what the workload holds (default: row)")
+    parent.add_argument("--payload-columns", metavar="LIST", type=words, help="the columns of --payload columns")
+    parent.add_argument("--priority", choices=("high", "normal", "low"), help="default: normal")
+    parent.add_argument(
+        "--key",
+        metavar="LIST",
+        type=words,
+        nargs="?",
+        const=[],
+        help="one queued job for all rows with the same values of these columns; without LIST: of the primary key",
+    )
+    return parent
+
+
 def address(arguments: argparse.Namespace) -> tuple[str, int]:
     """Return the address of ``--server``. Raises ConfigError."""
     try:

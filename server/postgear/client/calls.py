@@ -21,6 +21,7 @@ import os
 import socket
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Generator, Iterable, Sequence
 from typing import Any, Final, Generic, NamedTuple, TypeVar
@@ -81,7 +82,7 @@ def parse_servers(text: str) -> list[Address]:
     return addresses
 
 
-class Channel:
+class Channel(ABC):
     """What every connection is: an address, messages that have come, and a time until which it may be waited for more.
 
     deadline: monotonic seconds. used_at: when an operation last ended on it.
@@ -99,17 +100,17 @@ class Channel:
         """Have *data* sent, together with what else is written before the next wait."""
         self._output.append(data)
 
+    @abstractmethod
     def flush(self) -> None:
         """Send what can be sent without waiting. Raises ServerError."""
-        raise NotImplementedError
 
+    @abstractmethod
     def is_quiet(self) -> bool:
         """Tell whether the connection is open, as far as is known here, and nothing has come that nobody asked for."""
-        raise NotImplementedError
 
+    @abstractmethod
     def close(self) -> None:
         """Close the connection; more than once is fine."""
-        raise NotImplementedError
 
     def error(self, kind: type[ServerError], text: str) -> ServerError:
         """Return an error about this server."""
@@ -266,7 +267,8 @@ class Call(Generic[T]):
                 step = operation.send(None)
         except StopIteration as end:
             finished = True
-            return end.value  # type: ignore[no-any-return]
+            value: T = end.value
+            return value
         except (JobFailed, PayloadError, ServerRefused, UnknownJob) as error:
             finished = True
             error.fill(self.server)
@@ -359,7 +361,8 @@ def _talk(channel: Channel, operation: Generator[bytes, Message, T], deadline: f
                 yield channel
             step = operation.send(channel.messages.popleft())
     except StopIteration as end:
-        return end.value  # type: ignore[no-any-return]
+        value: T = end.value
+        return value
 
 
 def keep_alive(connection: Any) -> None:

@@ -154,8 +154,8 @@ class _Peer:
         self._messages.append((kind, arguments))
 
 
-class _MemoryLink(links.Link):
-    """A blocking client's connection to a queue in memory."""
+class _MemoryChannel(Channel):
+    """A client's connection to a queue in memory."""
 
     target: ClassVar[MemoryQueue]
 
@@ -175,6 +175,10 @@ class _MemoryLink(links.Link):
         data, self._output = b"".join(self._output), []
         self._peer.feed(data)
 
+
+class _MemoryLink(_MemoryChannel, links.Link):
+    """A blocking client's."""
+
     def receive(self, until: float) -> bool:
         """Be Link.receive; nothing comes later."""
         self.flush()
@@ -184,26 +188,8 @@ class _MemoryLink(links.Link):
         return True
 
 
-class _AsyncMemoryLink(aio.AsyncLink):
+class _AsyncMemoryLink(_MemoryChannel, aio.AsyncLink):
     """An awaiting client's."""
-
-    target: ClassVar[MemoryQueue]
-
-    def __init__(self, address: Address, deadline: float) -> None:
-        Channel.__init__(self, address, deadline)
-        self._peer = _Peer(self.target, self.messages)
-
-    def close(self) -> None:
-        """Be Channel.close."""
-
-    def is_quiet(self) -> bool:
-        """Be Channel.is_quiet."""
-        return not self.messages
-
-    def flush(self) -> None:
-        """Be Channel.flush."""
-        data, self._output = b"".join(self._output), []
-        self._peer.feed(data)
 
     async def receive(self, until: float) -> bool:
         """Be AsyncLink.receive; nothing comes later."""

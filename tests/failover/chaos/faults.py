@@ -72,11 +72,7 @@ def stop_worker(installation: Installation, choices: random.Random, tell: Callab
 
 
 def kill_primary(installation: Installation, choices: random.Random, tell: Callable[[str], None]) -> Iterator[float]:
-    primary = installation.pair.primary
-    tell(primary.name)
-    primary.kill()
-    yield choices.uniform(0.2, 3)
-    primary.start()
+    yield from _kill(installation.pair.primary, choices.uniform(0.2, 3), tell)
 
 
 def stop_primary(installation: Installation, choices: random.Random, tell: Callable[[str], None]) -> Iterator[float]:
@@ -84,15 +80,18 @@ def stop_primary(installation: Installation, choices: random.Random, tell: Calla
 
 
 def kill_standby(installation: Installation, choices: random.Random, tell: Callable[[str], None]) -> Iterator[float]:
-    standby = installation.pair.standby
-    tell(standby.name)
-    standby.kill()
-    yield choices.uniform(0.5, 4)
-    standby.start()
+    yield from _kill(installation.pair.standby, choices.uniform(0.5, 4), tell)
 
 
 def stop_standby(installation: Installation, choices: random.Random, tell: Callable[[str], None]) -> Iterator[float]:
     yield from _pause(installation.pair.standby, choices, tell)
+
+
+def _kill(node: Cluster, seconds: float, tell: Callable[[str], None]) -> Iterator[float]:
+    tell(node.name)
+    node.kill()
+    yield seconds
+    node.start()
 
 
 def _pause(node: Cluster, choices: random.Random, tell: Callable[[str], None]) -> Iterator[float]:

@@ -1,4 +1,4 @@
-"""Folders that a program run as PostgreSQL's account can enter, which pytest's are not."""
+"""Folders that a program run as another account can enter, as PostgreSQL and MariaDB are, which pytest's are not."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pathlib import Path
 
 
 @contextmanager
-def postgres_folder() -> Iterator[Path]:
+def open_folder() -> Iterator[Path]:
+    """Make a folder that anybody may enter, and delete it with all that is in it."""
     folder = Path(tempfile.mkdtemp(prefix="postgear-test-"))
     folder.chmod(0o755)
     try:

@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 import os
 import stat
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
 
+from postgear.standby import primary, state
 from tests.failover.asking import run_all, submits
 from tests.failover.conftest import Pair
 from tests.failover.machines import kill_postgres, postgres_pids
@@ -51,6 +55,36 @@ def test_a_promotion_that_was_killed_is_brought_to_its_end(pair: Pair) -> None:
     pair.b.start()
     pair.b.wait_for_log('promoted why="a test"')
     submits(pair.b)
+
+
+def test_a_promotion_by_hand_stays_remembered_whatever_the_standby_records(pair: Pair) -> None:
+    pair.start_synchronous()
+    state.change(pair.b.folder, lambda known: replace(known, role=state.Role.PROMOTING, why="a test"))
+    with primary.connected(pair.a.dsn) as connection:
+        primary.set_names(connection, "")
+    pair.b.wait_for_log("not synchronous")
+    pair.b.kill()
+    known = state.load(pair.b.folder)
+    assert known is not None
+    assert known.role is state.Role.PROMOTING
+
+    pair.b.start()
+    pair.b.wait_for_log('promoted why="a test"')
+
+
+def test_changes_of_the_state_by_several_at_a_time_are_all_there(tmp_path: Path) -> None:
+    state.save(tmp_path, state.State(state.Role.REPLICA, "b", "1", "postgres", "postgear", 1, 5432))
+
+    def count() -> None:
+        for _ in range(50):
+            state.change(tmp_path, lambda known: replace(known, replayed_lsn=known.replayed_lsn + 1))
+
+    with ThreadPoolExecutor(4) as threads:
+        for each in [threads.submit(count) for _ in range(4)]:
+            each.result()
+    known = state.load(tmp_path)
+    assert known is not None
+    assert known.replayed_lsn == 200
 
 
 def test_a_standby_that_was_killed_after_its_promotion_goes_on_with_its_server(pair: Pair) -> None:

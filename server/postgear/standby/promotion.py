@@ -32,8 +32,7 @@ def promote(replica: Replica, known: State, why: str) -> State:
     """Promote the replica, which runs, and return the state it has then. Raises StandbyError; then call it again."""
     started = time.monotonic()
     if known.role is not Role.PROMOTING:
-        known = replace(known, role=Role.PROMOTING, why=why)
-        state.save(replica.data_dir, known)
+        known = state.change(replica.data_dir, lambda known: replace(known, role=Role.PROMOTING, why=why))
     with replica.connect(known) as connection:
         connection.execute("alter system set synchronous_standby_names = ''")
         connection.execute("select pg_reload_conf()")
@@ -48,8 +47,7 @@ def promote(replica: Replica, known: State, why: str) -> State:
         connection.execute("alter system reset primary_slot_name")
         connection.execute("select pg_reload_conf()")
         timeline = primary.identify(connection).timeline
-    known = replace(known, role=Role.PROMOTED, timeline=timeline)
-    state.save(replica.data_dir, known)
+    known = state.change(replica.data_dir, lambda known: replace(known, role=Role.PROMOTED, timeline=timeline))
     event(
         log,
         logging.WARNING,

@@ -5,9 +5,12 @@ One JSON file in the data folder, replaced as a whole and on disk when ``save`` 
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from enum import Enum
 from pathlib import Path
@@ -96,6 +99,37 @@ def load(data_dir: Path) -> State | None:
 
 def save(data_dir: Path, state: State) -> None:
     """Replace the file; it is on disk when this returns. Raises StandbyError."""
+    with _alone(data_dir):
+        _write(data_dir, state)
+
+
+def change(data_dir: Path, changed: Callable[[State], State]) -> State:
+    """Replace what the file says by *changed* of it and return that; no process writes in between. Raises StandbyError."""
+    with _alone(data_dir):
+        before = load(data_dir)
+        if before is None:
+            raise StandbyError(f"{data_dir / FILE} is gone")
+        after = changed(before)
+        if after != before:
+            _write(data_dir, after)
+        return after
+
+
+@contextmanager
+def _alone(data_dir: Path) -> Iterator[None]:
+    """Keep other processes from writing: `postgear promote` does beside a `postgear standby` that runs."""
+    try:
+        descriptor = os.open(data_dir, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise StandbyError(f"{data_dir / FILE} cannot be written: {error}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _write(data_dir: Path, state: State) -> None:
     values = {"format": _FORMAT, **asdict(state), "role": state.role.value}
     path = data_dir / FILE
     unfinished = path.with_suffix(".unfinished")

@@ -105,12 +105,10 @@ def _prepare(options: Options, replica: Replica) -> State:
     if not replica.cluster.exists():
         raise StandbyError(f"{options.data_dir} has lost its cluster {replica.cluster}; run `postgear rejoin`")
     if known.port != replica.port:
-        known = replace(known, port=replica.port)
-        state.save(options.data_dir, known)
+        known = state.change(options.data_dir, lambda known: replace(known, port=replica.port))
     detached = options.data_dir / state.DETACHED
     if detached.exists():
-        known = known.unconfirmed()
-        state.save(options.data_dir, known)
+        known = state.change(options.data_dir, State.unconfirmed)
         detached.unlink()
     if known.role is Role.PROMOTED:
         _check_no_newer(options, known)
@@ -285,11 +283,15 @@ class Standby:
                 event(log, logging.INFO, "synchronous: the primary's commits wait for this replica", name=self._state.name)
             else:
                 event(log, logging.WARNING, "not synchronous: the primary may commit without this replica", name=self._state.name)
-        known = self._state.confirmed(confirmed_at, self._synchrony.replayed_lsn) if is_confirmed else self._state.unconfirmed()
-        self._state = known  # what is true here and now, whether or not it can be written
+
+        def recorded(known: State) -> State:
+            return known.confirmed(confirmed_at, self._synchrony.replayed_lsn) if is_confirmed else known.unconfirmed()
+
+        self._state = recorded(self._state)  # what is true here and now, whether or not it can be written
         self._recorded_at = now
         try:
-            state.save(self._options.data_dir, known)
+            # A `postgear promote` may be under way: what it has written of the role stays.
+            state.change(self._options.data_dir, lambda known: recorded(known) if known.role is Role.REPLICA else known)
         except StandbyError as error:
             self._remind("not remembered", now, reason=error)
             self._unwritten = True

@@ -25,6 +25,8 @@ _numbers = itertools.count(1)
 def pytest_configure() -> None:
     # SIGTERM, as from timeout(1), ends a session like Ctrl-C: with everything stopped that it started.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # A shell starts what it runs in the background with SIGINT ignored, which the programs under test would inherit.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -62,8 +62,7 @@ class EmbeddedPostgres:
                 if not postmaster.cluster.exists():
                     self._initialize(postmaster.programs())
                 dsn = make_conninfo("", host=str(postmaster.socket_dir()), port=5432, user="postgres")
-                if not postmaster.is_running():
-                    postmaster.start(_SETTINGS)
+                postmaster.start(_SETTINGS)
                 postmaster.wait_until_ready(dsn)
                 self._create_database(dsn)
                 self._use_lock = _open_lock(self._data_dir / "use.lock")

@@ -132,7 +132,12 @@ class Postmaster:
         return False
 
     def start(self, settings: Mapping[str, str]) -> None:
-        """Start PostgreSQL with *settings* over those of its files; returns when it takes connections, or can only not yet."""
+        """Start PostgreSQL unless it runs, with *settings* over those of its files.
+
+        Returns when it takes connections, or can only not yet.
+        """
+        if self.is_running():
+            return
         settings = {**settings, "unix_socket_directories": str(self.socket_dir()), "unix_socket_permissions": "0700"}
         options = " ".join(f"-c {shlex.quote(f'{name}={value}')}" for name, value in settings.items())
         command = [str(self.programs() / "pg_ctl"), "start", "-D", str(self.cluster), "-l", str(self.log), "-o", options]

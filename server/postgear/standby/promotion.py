@@ -73,8 +73,7 @@ def promote_by_hand(data_dir: Path, *, force: bool) -> list[str]:
     replica = Replica(data_dir, f"*:{known.port}")
     if known.role is Role.PROMOTED:
         return [f"it is promoted already, on timeline {known.timeline}, because: {known.why}"]
-    if not replica.is_running():
-        replica.start()
+    replica.start()
     doubts = [doubt for doubt in (_primary_lives(replica, known), _not_synchronous(known)) if doubt]
     if doubts and not force:
         raise StandbyError("; ".join(doubts) + "; nothing was done, --force promotes all the same")

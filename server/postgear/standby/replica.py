@@ -102,9 +102,8 @@ class Replica:
         """Start PostgreSQL unless it runs; returns when it takes connections."""
         with self.errors():
             self.postmaster.make_data_dir()
-            if not self.postmaster.is_running():
-                listen = {"listen_addresses": self._host, "port": str(self.port), "hba_file": str(self.data_dir / "pg_hba.conf")}
-                self.postmaster.start(_SETTINGS | listen)
+            listen = {"listen_addresses": self._host, "port": str(self.port), "hba_file": str(self.data_dir / "pg_hba.conf")}
+            self.postmaster.start(_SETTINGS | listen)
 
     def stop(self, mode: str = "fast") -> None:
         """Stop PostgreSQL if it runs."""

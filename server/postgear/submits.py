@@ -1,7 +1,8 @@
 """Carry batches of background submits into the store: one at a time, what gathers meanwhile is the next (group commit).
 
 While all is well a batch goes out in the loop turn that brought it and its acknowledgements in the turn that brought the
-commit: no task, no event between. A task is made only for a batch that has to wait for something. A batch whose answer was lost
+commit: no task, no event between. After a small batch of several the next one waits for a few turns of the loop, which take no
+longer than looking at the sockets. A task is made only for a batch that has to wait for something. A batch whose answer was lost
 stays in doubt until the database is back and ``settle`` asks it: then the batch is acknowledged, or sent again.
 """
 
@@ -23,6 +24,10 @@ from .store.session import StoreLocked
 log = logging.getLogger("postgear.exchange")
 
 NO_STANDBY: Final = "no synchronous standby is connected"
+GATHER_TURNS: Final = 3
+"""For how many turns of the loop clients that were just acknowledged may come into the next batch."""
+GATHER_MAX_JOBS: Final = 64
+"""A larger batch comes from clients that do not wait for their acknowledgements."""
 STANDBY_SECONDS: Final = 0.2
 """How often it is looked whether there is one again."""
 
@@ -64,6 +69,7 @@ class Submits:
         self._loop = asyncio.get_running_loop()
         self._batch: SubmitBatch | None = None  # under way
         self._in_doubt = False  # and its answer was lost
+        self._turns_left = 0  # of gathering
         self.counts = {"acknowledged": 0, "refused": 0, "in_doubt": 0}
         """Jobs by what became of their submits; those in doubt are acknowledged or refused later."""
 
@@ -73,8 +79,8 @@ class Submits:
         return self._batch is None and not self._dispatcher.submits
 
     def kick(self) -> None:
-        """Begin with the next batch, if there is one and none is under way."""
-        if self._batch is not None or not self._dispatcher.submits:
+        """Begin with the next batch, if there is one, none is under way, and no more are expected in it."""
+        if self._batch is not None or self._turns_left or not self._dispatcher.submits:
             return
         batch = self._batch = self._dispatcher.submits.popleft()
         if self._up.is_set() and not batch.after_finishes and not self._function_ids.are_wanted:
@@ -201,7 +207,19 @@ class Submits:
         self.counts["acknowledged"] += len(batch)
         self._dispatcher.submitted(batch, ids)
         self._stored(batch)
+        if len(batch) <= GATHER_MAX_JOBS and (len(batch) > 1 or self._dispatcher.submits):
+            # Clients that wait for each acknowledgement come with their next submit at once. Without those the next batch would
+            # be of the others only, and so on: two halves that wait for each other's commits.
+            self._turns_left = GATHER_TURNS
+            self._loop.call_soon(self._turn)
         self._flush()
+
+    def _turn(self) -> None:
+        self._turns_left -= 1
+        if self._turns_left:
+            self._loop.call_soon(self._turn)
+        else:
+            self.kick()
 
     def _refuse(self, batch: SubmitBatch, error: StoreError) -> None:
         event(log, logging.ERROR, "submits refused by the database", jobs=len(batch), reason=error)

@@ -42,6 +42,18 @@ class ToldStore:
         return [FunctionRow(name, 1, (None, None, None), False) for name in names]
 
 
+class CommittingStore(ToldStore):
+    """Stores each submit; *batches*: the jobs of each."""
+
+    def __init__(self) -> None:
+        super().__init__([])
+        self.batches: list[int] = []
+
+    def start_submit(self, batch: SubmitBatch, done: Callable[[Sequence[int] | StoreError], None]) -> None:
+        self.batches.append(len(batch))
+        asyncio.get_running_loop().call_soon(done, [7 + number for number in range(len(batch))])
+
+
 def make_submits(dispatcher: Dispatcher, told: ToldStore, acknowledged: asyncio.Event, *, require_sync: bool) -> Submits:
     store = cast(PostgresStore, told)
     loop = asyncio.get_running_loop()
@@ -111,5 +123,57 @@ def test_what_was_born_claimed_is_held_only_under_the_lease_it_was_born_with(lea
 
         assert client.out == [encode_response(PacketType.JOB_CREATED, b"H:q:7")]
         assert dispatcher.held_ids() == ([7] if lease == 3 else [])
+
+    asyncio.run(run())
+
+
+def test_clients_that_were_just_acknowledged_come_into_the_next_batch() -> None:
+    async def run() -> None:
+        told = CommittingStore()
+        dispatcher = Dispatcher(Settings())
+        acknowledged = asyncio.Event()
+        submits = make_submits(dispatcher, told, acknowledged, require_sync=False)
+        peers = [Peer() for _ in range(8)]
+
+        def submit(some: Sequence[Peer]) -> None:
+            for peer in some:
+                peer.out.clear()
+                dispatcher.receive(peer, [(PacketType.SUBMIT_JOB_BG, (b"f", b"", b"x"))])
+            submits.kick()
+
+        async def until_acknowledged() -> None:
+            await asyncio.wait_for(acknowledged.wait(), 10)
+            acknowledged.clear()
+
+        for peer in peers:
+            dispatcher.connected(peer)
+        submit(peers[:1])  # its function is new: this one asks for it
+        await until_acknowledged()
+        submit(peers[:3])
+        submit(peers[3:])  # these wait while the others are stored
+        await until_acknowledged()
+        submit(peers[:3])
+        await until_acknowledged()
+        assert told.batches == [1, 3, 8]
+
+    asyncio.run(run())
+
+
+def test_what_gathers_is_sent_when_nobody_else_comes() -> None:
+    async def run() -> None:
+        told = CommittingStore()
+        dispatcher = Dispatcher(Settings())
+        acknowledged = asyncio.Event()
+        submits = make_submits(dispatcher, told, acknowledged, require_sync=False)
+        first, second = Peer(), Peer()
+        for peer in (first, second):
+            dispatcher.connected(peer)
+            dispatcher.receive(peer, [(PacketType.SUBMIT_JOB_BG, (b"f", b"", b"x"))])
+            submits.kick()
+        for peer in (first, second):
+            await asyncio.wait_for(acknowledged.wait(), 10)
+            acknowledged.clear()
+            assert peer.out
+        assert told.batches == [1, 1]
 
     asyncio.run(run())

@@ -52,7 +52,7 @@ begin
     for routine in
         select oid::regprocedure as signature,
             proname in (
-                'queue_job', 'enqueue_jobs', 'submit_coalesced', 'handle_status', 'handle', 'live_servers'
+                'queue_job', 'enqueue_jobs', 'submit_coalesced', 'handle_status', 'handle_result', 'handle', 'live_servers'
             ) as is_for_producers,
             proname ~ '^(trigger_|(create|drop)_trigger$)' as is_for_admins,
             proname in ('function_id', 'is_full', 'count_up_to', 'wake_servers', 'text_encoding') as is_for_triggers
@@ -70,7 +70,8 @@ begin
         end if;
     end loop;
 
-    grant select, insert, update, delete on postgear.job, postgear.function, postgear.server, postgear.batch to postgear_worker;
+    grant select, insert, update, delete on
+        postgear.job, postgear.function, postgear.server, postgear.batch, postgear.result to postgear_worker;
     grant select, insert, update, delete on postgear.relay, postgear.relayed, postgear.imported to postgear_worker;
     grant select on postgear.queue, postgear.alembic_version, postgear.relays to postgear_worker;
     grant usage on sequence postgear.lease_seq to postgear_worker;

@@ -36,6 +36,8 @@ from unnest(array[
     $$(select known from gman_status('H:q:1'))$$,
     $$(select known from gman_status('no handle'))$$,
     $$gman_cancel('no handle')$$,
+    $$(select count(*) from gman_result(NULL))$$,
+    $$(select count(*) from gman_result('H:q:1'))$$,
     $$(select reachable from gman_servers_check())$$,
     $$gman_servers_set(NULL)$$
 ]) with ordinality as calls (call, n)

@@ -18,7 +18,9 @@ select role_name,
     array_agg(distinct proname) filter (where has_function_privilege(role_name, p.oid, 'execute')) as may,
     array_agg(distinct proname) filter (where not has_function_privilege(role_name, p.oid, 'execute')) as may_not
 from pg_proc p, (values ('regress_gman_nobody'), ('postgear_producer')) as roles (role_name)
-where proname in ('gman_do', 'gman_do_background', 'gman_do_many', 'gman_sum', 'gman_status', 'gman_cancel', 'gman_servers_set')
+where proname in (
+    'gman_do', 'gman_do_background', 'gman_do_many', 'gman_sum', 'gman_status', 'gman_result', 'gman_cancel', 'gman_servers_set'
+)
 group by 1 order by 1;
 drop role regress_gman_nobody;
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from .application.enqueue import enqueue, enqueue_async, enqueue_many, enqueue_many_async
     from .client.admin_client import AdminClient, AsyncAdminClient
     from .client.client import AsyncClient, Client
-    from .client.database import AsyncDatabaseClient, DatabaseClient, connect, connect_async
+    from .client.database import AsyncDatabaseClient, DatabaseClient, JobResult, connect, connect_async
     from .client.task_set import AsyncTaskSet, Task, TaskSet
     from .functions import Function, Handler
     from .newjob import NewJob
@@ -30,6 +30,7 @@ __all__ = [
     "Function",
     "Handler",
     "Job",
+    "JobResult",
     "NewJob",
     "Task",
     "TaskSet",
@@ -55,6 +56,7 @@ _MODULES: Final = {
     "Function": "postgear.functions",
     "Handler": "postgear.functions",
     "Job": "postgear.worker.job",
+    "JobResult": "postgear.client.database",
     "NewJob": "postgear.newjob",
     "Task": "postgear.client.task_set",
     "TaskSet": "postgear.client.task_set",

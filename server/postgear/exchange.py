@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from .connecting import ANSWER_SECONDS, first_line
 from .errors import SchemaError, StoreError, StoreInDoubt, StoreRefused, StoreUnavailable
+from .finishes import Finishes, tell_stale
 from .function_ids import FunctionIds
 from .job_holder import TICK_SECONDS, JobHolder
 from .logs import Reminder, event
@@ -29,13 +30,9 @@ log = logging.getLogger("postgear.exchange")
 
 CLAIM_MAX_BYTES: Final = 16 * 1024 * 1024
 """Most workload bytes in one claim, so that a window of large jobs does not fill the memory."""
-FINISH_PAUSE_SECONDS: Final = 0.02
-"""Between two deletes of finished jobs: workers do not wait for them, and fewer, larger ones cost less."""
-FINISH_RETRY_SECONDS: Final = 0.2
-SETTLE_SECONDS: Final = 10.0
-"""How long a question waits for finishes to be stored before it is answered with an error."""
 RENEW_SECONDS: Final = 1.0
 REAP_SECONDS: Final = 0.5
+EXPIRE_SECONDS: Final = 10.0
 PROGRESS_SECONDS: Final = 1.0
 BACKOFF_SECONDS: Final = (0.05, 2.0)
 RECONNECT_SECONDS: Final = 3.0
@@ -73,16 +70,11 @@ class Exchange:
         self._up = asyncio.Event()
         self._down = asyncio.Event()
         self._down.set()
-        self._finish_wanted = asyncio.Event()
-        self._finish_urgent = asyncio.Event()
+        self._finishes = Finishes(
+            holder, self.store, self._up, tell=self._tell, released=self._on_released, postponed=self._look_soon
+        )
         self._claim_wanted = asyncio.Event()
-        self._settlers: list[asyncio.Future[None]] = []  # wait for the next round of finishes
-        self._is_finishing = False
         self._claiming = asyncio.Lock()  # held while a claim is under way
-        self._finishing: list[int] = []  # taken from the holder, not yet committed
-        self._releasing: list[int] = []
-        self._unused: list[int] = []
-        self._postponing: dict[int, float] = {}
         self._pace = Pace()
         self._sleeping = False
         self._promote_at = 0.0
@@ -114,18 +106,18 @@ class Exchange:
                 self._reminder.told(AWAY)
         for loop in (
             self._reconnect(),
-            self._finish_loop(),
+            self._finishes.run(),
             self._claim_loop(),
             self._lease_loop(),
             self._reap_loop(),
+            self._expire_loop(),
             self._tick_loop(),
         ):
             self._spawn(loop)
 
     def kick(self) -> None:
         """Look at what the holder has for the store; called after each of its events."""
-        if self._has_finishes():
-            self._finish_wanted.set()
+        self._finishes.kick()
         if self._holder.claim_wanted:
             self._claim_wanted.set()
 
@@ -135,16 +127,7 @@ class Exchange:
 
     async def settle(self) -> None:
         """Wait until every finish and release so far is committed. Raises StoreUnavailable when that takes too long."""
-        if not (self._is_finishing or self._has_finishes()):
-            return
-        settled = self._loop.create_future()
-        self._settlers.append(settled)
-        self._finish_wanted.set()
-        self._finish_urgent.set()
-        try:
-            await asyncio.wait_for(settled, SETTLE_SECONDS)
-        except TimeoutError:
-            raise StoreUnavailable("the database does not answer") from None
+        await self._finishes.settle()
 
     async def settle_all(self) -> None:
         """Do the same for a holder that wants no more jobs: what a claim under way brings goes back, too."""
@@ -155,11 +138,7 @@ class Exchange:
     @property
     def is_settled(self) -> bool:
         """Whether no finish, release or claim is waiting or under way."""
-        return not (self._has_finishes() or self._is_finishing or self._claiming.locked())
-
-    def _has_finishes(self) -> bool:
-        holder = self._holder
-        return bool(holder.finishes or holder.releases or holder.unused or holder.postponed or holder.attempts)
+        return self._finishes.are_settled and not self._claiming.locked()
 
     async def stop(self) -> None:
         """End the lease if the database answers; stop the loops."""
@@ -241,22 +220,17 @@ class Exchange:
         if self.store.lease and await self.store.renew_lease(sleeping=False):
             await self._settle_submits(lease_lives=True)  # first: what they brought is held from then on
             # Released with all that is not held. Once more would be once too often: they may be claimed again by then.
-            for releases in (self._releasing, self._unused, holder.releases, holder.unused):
-                releases.clear()
-            held = [*holder.held_ids(), *holder.finishes, *self._finishing, *holder.postponed, *self._postponing]
-            lost = await self.store.release_others(held)
+            self._finishes.forget_releases()
+            lost = await self.store.release_others([*holder.held_ids(), *self._finishes.held_ids()])
             holder.drop_held(lost)
-            for job_id in lost:  # its row went back, though the answer was lost; claimed again it must not go back again
-                holder.postponed.pop(job_id, None)
-                self._postponing.pop(job_id, None)
+            self._finishes.drop_postponed(lost)  # though the answer was lost; claimed again they must not go back again
             self._reap_at = self._loop.time() + RECONNECT_SECONDS
         else:
             if self.store.lease:
                 event(log, logging.WARNING, "lease lost", lease=self.store.lease)
-                _tell_stale(holder.finishes + self._finishing)
+                tell_stale(self._finishes.ended_ids())
                 holder.forget_lease()
-                for ended in (self._finishing, self._releasing, self._unused, self._postponing):
-                    ended.clear()
+                self._finishes.forget()
             await self._register(self.store)
             holder.set_queue_name(self.store.queue_name)
             event(log, logging.INFO, "lease taken", lease=self.store.lease, queue=self.store.queue_name)
@@ -333,6 +307,15 @@ class Exchange:
                 self._holder.reopen_backlogs()
                 self._changed()
 
+    async def _expire_loop(self) -> None:
+        while True:
+            await asyncio.sleep(EXPIRE_SECONDS * random.uniform(0.8, 1.0))
+            try:
+                while self._up.is_set() and await self.store.expire_results():
+                    pass
+            except StoreError as error:
+                self._tell(logging.WARNING, "results not expired", error)
+
     def _is_lease_in_doubt(self) -> bool:
         # By the clock itself: uvloop reads it once a turn, and the process may have been stopped in the midst of one.
         return bool(self.store.lease) and time.monotonic() - self.renewed_at > self._lease_seconds * LEASE_MARGIN
@@ -361,67 +344,14 @@ class Exchange:
         except StoreError as error:
             self._tell(logging.INFO, "progress not recorded", error)
 
-    # -- finishes and releases -----------------------------------------------------------------------------------
+    def _on_released(self) -> None:
+        self._holder.reopen_backlogs()
+        self._changed()
 
-    async def _finish_loop(self) -> None:
-        holder = self._holder
-        while True:
-            await self._finish_wanted.wait()
-            self._finish_wanted.clear()
-            self._is_finishing = True
-            settlers, self._settlers = self._settlers, []
-            self._finishing += holder.finishes
-            self._releasing += holder.releases
-            self._unused += holder.unused
-            self._postponing |= holder.postponed
-            holder.finishes, holder.releases, holder.unused, holder.postponed = [], [], [], {}
-            try:
-                await self._finish()
-            except StoreError as error:
-                self._tell(logging.WARNING, "finished jobs not deleted, retrying", error, jobs=len(self._finishing))
-                self._finish_wanted.set()
-                self._settlers = settlers + self._settlers
-                await asyncio.sleep(FINISH_RETRY_SECONDS)
-                await self._up.wait()
-                continue
-            self._is_finishing = False
-            for settled in settlers:
-                if not settled.done():
-                    settled.set_result(None)
-            if not self._settlers:
-                self._finish_urgent.clear()
-            if holder.finishes and not self._settlers:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._finish_urgent.wait(), FINISH_PAUSE_SECONDS)
-
-    async def _finish(self) -> None:
-        # Each list is emptied only after its commit; repeating a call that was committed changes nothing.
-        if self._holder.attempts:  # before they are released
-            attempts, self._holder.attempts = self._holder.attempts, {}
-            try:
-                await self.store.record_attempts(attempts)
-            except StoreError:
-                self._holder.attempts = attempts | self._holder.attempts
-                raise
-        if self._releasing:
-            await self.store.release_jobs(self._releasing, given_out=True)
-            self._releasing = []
-            self._holder.reopen_backlogs()
-            self._changed()
-        if self._postponing:
-            now = self._loop.time()
-            await self.store.postpone_jobs({job_id: at - now for job_id, at in self._postponing.items()})
-            self._postponing = {}
-            self._promote_at = 0.0
-            self._claim_wanted.set()
-        if self._unused:
-            await self.store.release_jobs(self._unused, given_out=False)
-            self._unused = []
-        if self._finishing:
-            ids = self._finishing
-            _tell_stale(await self.store.finish_jobs(ids))
-            self._finishing = []
-            self._holder.finished(ids)
+    def _look_soon(self) -> None:
+        """Look for scheduled jobs: some were added."""
+        self._promote_at = 0.0
+        self._claim_wanted.set()
 
     # -- claims --------------------------------------------------------------------------------------------------
 
@@ -472,7 +402,7 @@ class Exchange:
             self._promote_at = now + (min(seconds, IDLE_POLL_SECONDS) if seconds is not None else IDLE_POLL_SECONDS)
             if seconds == 0:
                 self._claim_wanted.set()
-        if holder.releases or holder.unused or self._releasing or self._unused:
+        if self._finishes.has_releases:
             await self.settle()  # or younger jobs would be claimed before those that are on their way back
         async with self._claiming:
             lanes = holder.demands(poll=poll)
@@ -492,9 +422,3 @@ class Exchange:
 
 class _Stalled(StoreUnavailable):
     """A database that takes connections and answers, but commits nothing."""
-
-
-def _tell_stale(ids: list[int]) -> None:
-    """Log that jobs were completed too late: they belong to others by now, and nothing was changed."""
-    if ids:
-        event(log, logging.WARNING, "stale completions ignored", jobs=len(ids), ids=ids[:10])

@@ -63,6 +63,7 @@ class Job:
         "cancelled",
         "denominator",
         "durable_handle",
+        "ending",
         "function",
         "handle",
         "has_outcome",
@@ -105,6 +106,7 @@ class Job:
         self.denominator = 0
         self.cancelled = False
         self.has_outcome = False  # completed, failed or cancelled; not lost with its worker or the lease
+        self.ending: Ending | None = None  # how it has ended, if its function keeps that
         self.was_given_out = False  # since it came into this memory
         self.pending_joins = 0  # background submits that joined this foreground job and are not committed yet
         self.state = JobState.READY
@@ -192,6 +194,13 @@ class SubmitBatch:
         return len(self.peers)
 
 
+class Ending(NamedTuple):
+    """How a job has ended. data: the result, or what was said about the failure; None: nothing was."""
+
+    is_completed: bool
+    data: bytes | None
+
+
 class Lane(NamedTuple):
     """A demand for queued jobs of one function and priority."""
 
@@ -233,13 +242,17 @@ class StoredStatus(NamedTuple):
 
 
 class FunctionRow(NamedTuple):
-    """A function's id and queue limits (high, normal, low; None: no limit); has_uniques: it has jobs with a unique."""
+    """A function's id and queue limits (high, normal, low; None: no limit).
+
+    has_uniques: it has jobs with a unique. keeps_results: how its background jobs end is to be stored.
+    """
 
     name: bytes
     id: int
     limits: tuple[int | None, int | None, int | None]
     has_uniques: bool
     durability: Durability = Durability.REPLICATED
+    keeps_results: bool = False
 
 
 class FunctionCount(NamedTuple):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
-from .job import ClaimedJob, FunctionRow, Lane
+from .job import ClaimedJob, Ending, FunctionRow, Lane
 
 TICK_SECONDS: Final = 0.1
 """How often ``tick`` is called."""
@@ -20,7 +20,8 @@ class JobHolder(Protocol):
 
     The loops take what is in the lists and dicts, and put new ones in their place:
 
-    finishes: ended jobs, to be deleted. releases: jobs that go back after somebody had them; unused: those that nobody had.
+    finishes: ended jobs, to be deleted. results: those whose results are kept, and how they have ended.
+    releases: jobs that go back after somebody had them; unused: those that nobody had.
     postponed: jobs that go back to be run later, and when, in seconds of ``now``.
     attempts: how often a job was given out by now, where that happened again from memory; it is stored before a release.
     progress: the newest report of running jobs, numerator and denominator. All by the id of the row.
@@ -29,6 +30,7 @@ class JobHolder(Protocol):
     now: float
     """The event loop's clock, set before each ``tick``."""
     finishes: list[int]
+    results: dict[int, Ending]
     releases: list[int]
     unused: list[int]
     postponed: dict[int, float]
@@ -88,7 +90,7 @@ class JobHolder(Protocol):
         """Drop a job by its handle or its row's id; False: it is not here."""
 
     def finished(self, ids: Iterable[int]) -> None:
-        """Learn that jobs which were in ``finishes`` are gone from the database."""
+        """Learn that jobs which were in ``finishes`` or ``results`` are gone from the database."""
 
     def tick(self) -> None:
         """Do what time asks for; called every TICK_SECONDS."""

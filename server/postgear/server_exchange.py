@@ -69,8 +69,7 @@ class ServerExchange(Exchange):
 
     def _stored(self, batch: SubmitBatch) -> None:
         if batch.run_ats:
-            self._promote_at = 0.0
-            self._claim_wanted.set()
+            self._look_soon()
 
     async def _settle_submits(self, *, lease_lives: bool) -> None:
         await self._submits.settle(lease_lives=lease_lives)

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from postgear import AsyncClient, Client, Function, NewJob, TaskSet, connect, connect_async
+from postgear import AsyncClient, Client, Function, JobResult, NewJob, TaskSet, connect, connect_async
 from postgear.client.operations import Status
 from postgear.errors import InvalidJob, QueueFull, SchemaError, ServerUnreachable, StoreError, StoreRefused, StoreUnavailable
 from tests.client.conftest import Awaited
@@ -98,6 +98,25 @@ def test_status_and_cancel(database: Any, server: ServerProcess) -> None:
     assert not database.cancel(handle)
     assert not database.cancel("H:other:1")
     assert database.status("nonsense") == Status(False, False, 0, 0)
+
+
+def test_the_result_of_a_job(database: Any, look: Look) -> None:
+    completed, failed, mute = database.submit_many([("f", b"")] * 3)
+    look.execute("select postgear.keep_results('f', '1 day')")
+    assert database.result(completed) is None
+    look.execute("update postgear.job set lease = 1")
+    look.execute(
+        "select postgear.finish_with_results(1, array[1, 2, 3], array[true, false, false], array['done', 'why', null]::bytea[])"
+    )
+    result = database.result(completed)
+    assert abs(result.finished_at - datetime.now(UTC)) < timedelta(minutes=5)
+    assert result == JobResult(True, b"done", result.finished_at)
+    assert [(found.is_completed, found.data) for found in map(database.result, (failed, mute))] == [
+        (False, b"why"),
+        (False, None),
+    ]
+    for handle in ("H:test:4", "H:other:1", "nonsense", ""):
+        assert database.result(handle) is None
 
 
 def test_a_job_in_the_callers_transaction_exists_if_that_commits(database: Any, dsn: str, look: Look) -> None:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from postgear.dispatch.dispatcher import Dispatcher
 from postgear.dispatch.messages import Request, RequestKind
 from postgear.dispatch.peer import Peer
-from postgear.job import Lane, SubmitBatch
+from postgear.job import Ending, Lane, SubmitBatch
 from postgear.store.memory import MemoryQueue, MemoryStore
 from postgear.wire.connection import PacketReader
 from postgear.wire.packet import REQUEST_MAGIC, RESPONSE_MAGIC, PacketType
@@ -96,6 +96,7 @@ class Server:
     requests: list[Request] = field(default_factory=list)
     notifications: list[str] = field(default_factory=list)
     finishing: list[int] = field(default_factory=list)
+    keeping: dict[int, Ending] = field(default_factory=dict)
     releasing: list[int] = field(default_factory=list)
     unused: list[int] = field(default_factory=list)
     retry: SubmitBatch | None = None  # was not sent
@@ -109,8 +110,8 @@ class Server:
     @property
     def is_settled(self) -> bool:
         dispatcher = self.dispatcher
-        waiting = dispatcher.finishes or dispatcher.releases or dispatcher.unused
-        return not (waiting or self.finishing or self.releasing or self.unused or "finish" in self.calls)
+        waiting = dispatcher.finishes or dispatcher.results or dispatcher.releases or dispatcher.unused
+        return not (waiting or self.finishing or self.keeping or self.releasing or self.unused or "finish" in self.calls)
 
     def connect(self) -> None:
         """Settle with the database what this server holds, as ``Exchange._connect`` does."""
@@ -120,12 +121,13 @@ class Server:
         for ids in (self.releasing, self.unused, dispatcher.releases, dispatcher.unused):
             ids.clear()
         if store.lease and run(store.renew_lease(sleeping=False)):
-            held = dispatcher.held_ids() + dispatcher.finishes + self.finishing
+            held = [*dispatcher.held_ids(), *dispatcher.finishes, *self.finishing, *dispatcher.results, *self.keeping]
             dispatcher.drop_held(run(store.release_others(held)))
         else:
             if store.lease:
                 dispatcher.forget_lease()
                 self.finishing.clear()
+                self.keeping.clear()
             run(store.register_server("s", "here", 1, "test", LEASE_SECONDS))
             dispatcher.set_queue_name(store.queue_name)
         dispatcher.store_is_up = True
@@ -182,9 +184,10 @@ class Server:
     def next_finish(self) -> Call | None:
         dispatcher, store = self.dispatcher, self.store
         self.finishing += dispatcher.finishes
+        self.keeping |= dispatcher.results
         self.releasing += dispatcher.releases
         self.unused += dispatcher.unused
-        dispatcher.finishes, dispatcher.releases, dispatcher.unused = [], [], []
+        dispatcher.finishes, dispatcher.results, dispatcher.releases, dispatcher.unused = [], {}, [], []
         nothing: Callable[[], None] = lambda: None  # noqa: E731
         for ids, given_out in ((self.releasing, True), (self.unused, False)):
             if ids:
@@ -206,6 +209,15 @@ class Server:
                 dispatcher.finished(finished)
 
             return Call(lambda: run(store.finish_jobs(finished)), finish, nothing)
+        if self.keeping:
+            results = dict(self.keeping)
+
+            def keep(_stale: list[int]) -> None:
+                for job_id in results:
+                    self.keeping.pop(job_id, None)
+                dispatcher.finished(results)
+
+            return Call(lambda: run(store.finish_with_results(results)), keep, nothing)
         return None
 
     def next_claim(self) -> Call | None:

@@ -15,12 +15,13 @@ from postgear.dispatch.dispatcher import Dispatcher
 from postgear.dispatch.messages import Settings
 from postgear.dispatch.peer import Function, Peer
 from postgear.job import Job, JobState
-from postgear.store.memory import MemoryJob, MemoryQueue, MemoryStore
+from postgear.store.memory import MemoryFunction, MemoryJob, MemoryQueue, MemoryStore
 from postgear.wire.packet import PacketType, encode_request
 
 from .simulated_server import LEASE_SECONDS, Actor, Call, Expected, Server, run
 
 FUNCTIONS = (b"f", b"g", b"h")
+KEEPING = b"g"
 UNIQUES = (b"", b"", b"j", b"k", b"-")
 BACKGROUND = (PacketType.SUBMIT_JOB_HIGH_BG, PacketType.SUBMIT_JOB_BG, PacketType.SUBMIT_JOB_LOW_BG)
 FOREGROUND = (PacketType.SUBMIT_JOB_HIGH, PacketType.SUBMIT_JOB, PacketType.SUBMIT_JOB_LOW)
@@ -52,6 +53,8 @@ class Simulation:
         self.rows: dict[int, Row] = {}
         self.deliveries: list[tuple[Job, int]] = []
         self.completed: set[int | tuple[bytes, bytes]] = set()  # ids and (function, key) of jobs that workers completed
+        self.cancelled: set[int | tuple[bytes, bytes]] = set()
+        self.queue.functions[KEEPING] = MemoryFunction(1, KEEPING, keep_seconds=1e9)
         self.tokens = 0
         self.retries = self.random.choice((-1, -1, 3))
         self.servers = [self.start_server(number) for number in range(server_count)]
@@ -104,6 +107,9 @@ class Simulation:
             done = job_id in self.completed or (row.function, row.unique_key) in self.completed
             if not done and self.retries < 0:
                 raise Violation(f"job {job_id} was finished, but no worker completed it")
+            is_cancelled = job_id in self.cancelled or (row.function, row.unique_key) in self.cancelled
+            if row.function == KEEPING and not is_cancelled and job_id not in self.queue.results:
+                raise Violation(f"nothing is kept of job {job_id}")
         self.note_rows()
 
     def note_rows(self) -> None:
@@ -307,6 +313,7 @@ class Simulation:
             job_id = server.dispatcher.background_id(handle)
             if job is not None and job.state is not JobState.ENDED:
                 self.completed |= {job.id, (job.function.name, job.unique_key)}  # nobody needs to complete it any more
+                self.cancelled |= {job.id, *([(job.function.name, job.unique_key)] if job.unique_key else [])}
             server.dispatcher.cancel(handle)
             if job_id in self.queue.jobs:
                 self.rows[job_id].cancelled = True
@@ -456,6 +463,9 @@ class Simulation:
         left: list[MemoryJob] = list(self.queue.jobs.values())
         if left:
             raise Violation(f"jobs are left that nobody gets: {left}")
+        for job_id in self.queue.results:
+            if not self.rows[job_id].finished:
+                raise Violation(f"a result is kept of job {job_id}, which was not finished")
         for job_id, row in self.rows.items():
             if row.finished + row.cancelled != 1 and not (row.finished == 1 and row.cancelled):
                 raise Violation(f"job {job_id} was finished {row.finished} times: {row}")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from postgear.dispatch.dispatcher import Dispatcher
-from postgear.job import Job
+from postgear.job import Ending, Job
 from postgear.store.memory import MemoryStore
 
 from .simulation import Violation, simulate
@@ -46,6 +46,14 @@ def test_a_finish_that_ignores_the_lease_is_noticed(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(MemoryStore, "finish_jobs", finish_jobs)
     assert is_noticed("did not hold it")
+
+
+def test_results_that_are_not_kept_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def finish_with_results(self: MemoryStore, results: dict[int, Ending]) -> list[int]:
+        return await self.finish_jobs(list(results))
+
+    monkeypatch.setattr(MemoryStore, "finish_with_results", finish_with_results)
+    assert is_noticed("nothing is kept")
 
 
 def test_jobs_of_dead_servers_that_stay_claimed_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

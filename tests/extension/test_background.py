@@ -302,3 +302,69 @@ def test_the_handle_of_a_queue_whose_name_begins_alike_is_unknown(session: Conne
     assert session.execute("select * from gman_status(%s)", [handle]).fetchone() == UNKNOWN
     assert value(session, "select gman_cancel(%s)", handle) is False
     assert len(jobs(session)) == 1
+
+
+# -- results ---------------------------------------------------------------------------------------------------------
+
+
+def finish(session: Connection, handle: object, completed: str, result: str) -> None:
+    """End a queued job as whoever holds it does."""
+    job_id = str(handle).rpartition(":")[2]
+    session.execute(f"update postgear.job set lease = 1 where id = {job_id}")
+    session.execute(f"select postgear.finish_with_results(1, array[{job_id}], array[{completed}], array[{result}::bytea])")
+
+
+def test_the_result_of_a_job_is_there_once_it_has_ended_and_for_as_long_as_is_asked_for(session: Connection) -> None:
+    handle = value(session, "select gman_do_background('f', 'x')")
+    assert value(session, "select postgear.keep_results('f', '1 day')") is True
+    assert value(session, "select postgear.keep_results('nobody', '1 day')") is False
+    assert session.execute("select * from gman_result(%s)", [handle]).fetchall() == []
+    finish(session, handle, "true", r"'\x00ff'")
+    query = "select outcome, result, finished_at between now() - interval '1 minute' and now() from gman_result(%s)"
+    assert session.execute(query, [handle]).fetchall() == [("completed", b"\x00\xff", True)]
+    assert session.execute("select * from gman_status(%s)", [handle]).fetchone() == UNKNOWN
+    assert value(session, "select expires_at - finished_at = '1 day' from postgear.result") is True
+    session.execute("update postgear.result set expires_at = now()")
+    assert session.execute(query, [handle]).fetchall() == []
+
+
+@pytest.mark.parametrize(("result", "expected"), [("'why'", b"why"), ("null", None)])
+def test_a_failed_job_has_a_result_that_says_so(session: Connection, result: str, expected: bytes | None) -> None:
+    handle = value(session, "select gman_do_background('f', 'x')")
+    session.execute("select postgear.keep_results('f', '1 s')")
+    finish(session, handle, "false", result)
+    assert session.execute("select outcome, result from gman_result(%s)", [handle]).fetchall() == [("failed", expected)]
+
+
+@pytest.mark.parametrize(
+    "handle", [None, "", "H:test:2", "H:test:x", "H:other:1", "H:test:99999999999999999999", "H:test:f1", "x\ny", "ü" * 99]
+)
+def test_an_unknown_handle_has_no_result(session: Connection, handle: str | None) -> None:
+    known = value(session, "select gman_do_background('f', 'x')")
+    session.execute("select postgear.keep_results('f', '1 day')")
+    finish(session, known, "true", "'x'")
+    assert session.execute("select * from gman_result(%s)", [handle]).fetchall() == []
+
+
+def test_the_local_database_is_asked_for_results_whatever_servers_are_set(session: Connection, server: ServerProcess) -> None:
+    handle = value(session, "select gman_do_background('f', 'x')")
+    session.execute("select postgear.keep_results('f', '1 day')")
+    finish(session, handle, "true", "'x'")
+    session.execute("select gman_servers_set('127.0.0.1:1')")
+    assert session.execute("select outcome, result from gman_result(%s)", [handle]).fetchall() == [("completed", b"x")]
+
+
+@pytest.mark.parametrize("how_long", ["0", "-1 day", "101 years", "100 years 1 s"])
+def test_results_are_kept_for_a_time_and_not_for_ever(session: Connection, how_long: str) -> None:
+    session.execute("select gman_do_background('f', 'x')")
+    with pytest.raises(errors.CheckViolation):
+        session.execute("select postgear.keep_results('f', %s)", [how_long])
+
+
+def test_a_job_number_that_comes_again_has_its_own_result(session: Connection) -> None:
+    for workload in ("first", "second"):
+        handle = value(session, "select gman_do_background('f', 'x')")
+        session.execute("select postgear.keep_results('f', '1 day')")
+        finish(session, handle, "true", f"'{workload}'")
+        session.execute("truncate postgear.job restart identity")
+    assert session.execute("select result from gman_result(%s)", [handle]).fetchall() == [(b"second",)]

@@ -20,20 +20,26 @@ _numbers = itertools.count(1)
 ENQUEUE = [
     "select gman_do_background('f', 'x')",
     "select gman_do_high_background('f', '{}'::json, 'k')",
+    "select * from gman_result('H:q:1')",
     "select postgear.queue_job('f', 'x')",
     "select postgear.submit_coalesced('f', 'k', 'x')",
     "select * from postgear.handle_status('H:q:1')",
+    "select * from postgear.handle_result('H:q:1')",
 ]
 WORK = [
     "select * from postgear.job_status(null, 'k')",
     "select * from postgear.claim_jobs(1, array[1], array[1::smallint], array[1], 100)",
     "select postgear.finish_jobs(1, array[1])",
+    "select postgear.finish_with_results(1, array[1], array[true], array['x'::bytea])",
+    "select postgear.expire_results()",
+    "select postgear.keep_results('f', '1 day')",
     "select postgear.cancel_job(1)",
     "select postgear.set_limits('f', 1, 1, 1)",
     "select * from postgear.list_jobs(0, 10)",
     "select postgear.submit_jobs(null, array[1], array[1::smallint], array[null::bytea], array['x'::bytea])",
     "select * from postgear.job",
     "delete from postgear.job",
+    "select * from postgear.result",
     "update postgear.function set max_low = 1",
     "insert into postgear.server (lease, name, address, pid, version, lease_seconds) values (1, '', '', 1, '', 1)",
 ]
@@ -112,7 +118,7 @@ def test_a_producer_may_enqueue_and_ask_for_a_job(login: Login) -> None:
 
 def test_a_worker_may_claim_and_finish(login: Login) -> None:
     worker = login("postgear_worker")
-    allows(worker, WORK + ENQUEUE[2:])
+    allows(worker, WORK + ENQUEUE[3:])
     refuses(worker, ADMINISTER + NOBODY)
     assert claim(worker, start_server(worker)) == []
 

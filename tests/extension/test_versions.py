@@ -94,6 +94,21 @@ def test_status_and_cancel(plain: Connection) -> None:
     assert plain.execute("select * from gman_status(%s)", [handle]).fetchone() == (False, False, 0, 0)
 
 
+def test_results_are_read(plain: Connection) -> None:
+    (handle,) = plain.execute("select gman_do_background('f', 'x')").fetchone() or ()
+    plain.execute("select postgear.keep_results('f', '1 day')")
+    lease = start_server(plain)
+    (job_id,) = claim(plain, lease)
+    finish = "select postgear.finish_with_results(%s, array[%s::bigint, 7], array[true, true], array['done', null]::bytea[])"
+    assert value(plain, finish, lease, job_id) == [7]
+    plain.execute("set gman.servers = '127.0.0.1:4730'")
+    assert plain.execute("select outcome, result from gman_result(%s)", [handle]).fetchall() == [("completed", b"done")]
+    assert plain.execute("select * from gman_result('no handle')").fetchall() == []
+    plain.execute("update postgear.result set expires_at = now()")
+    assert value(plain, "select postgear.expire_results()") is False
+    assert value(plain, "select count(*) from postgear.result") == 0
+
+
 @pytest.mark.parametrize(
     "call",
     [

@@ -122,6 +122,39 @@ def test_durability_is_set_for_functions_there_are(dsn: str) -> None:
     assert run("durability", "--dsn", dsn, "f", "perhaps").returncode == 2
 
 
+def test_results_are_kept_for_functions_there_are(dsn: str) -> None:
+    query(dsn, "select postgear.function_id('f')")
+    done = run("keep-results", "--dsn", dsn, "f", "90min")
+    assert (done.returncode, done.stdout) == (0, "f: 90min\n")
+    assert query(dsn, "select keep_results::text from postgear.function") == [("01:30:00",)]
+    for how_long in ("0 s", "perhaps", "200 years"):
+        done = run("keep-results", "--dsn", dsn, "f", how_long)
+        assert (done.returncode, done.stderr.splitlines()[0][:30]) == (2, f"postgear: {how_long!r} is no interval"[:30])
+    assert run("keep-results", "--dsn", dsn, "f", "no").returncode == 0
+    assert query(dsn, "select keep_results from postgear.function") == [(None,)]
+    done = run("keep-results", "--dsn", dsn, "g", "1 day")
+    assert (done.returncode, done.stderr.splitlines()[0]) == (2, "postgear: no such function: g")
+
+
+def test_a_kept_result_is_printed_as_it_is(dsn: str) -> None:
+    query(
+        dsn,
+        "insert into postgear.result (job_id, function_id, outcome, result, finished_at, expires_at)"
+        " select n, 1, case n when 1 then 'completed' else 'failed' end, data, now(), now() + interval '1 day'"
+        " from (values (1, '\\x00ff0a'::bytea), (2, 'why'), (3, null)) as ended (n, data)",
+    )
+    words = [PROGRAM, "result", "--dsn", dsn]
+    done = subprocess.run([*words, "H:test:1"], capture_output=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"\x00\xff\n", b"")
+    for handle, code, text in (
+        ("H:test:2", 1, "job H:test:2 failed: why"),
+        ("H:test:3", 1, "job H:test:3 failed"),
+        ("H:test:4", 7, "nothing is kept of job H:test:4, or it has not ended"),
+    ):
+        told = run(*words[1:], handle)
+        assert (told.returncode, told.stdout, told.stderr) == (code, "", f"postgear: {text}\n")
+
+
 def get(server: ServerProcess, path: str) -> tuple[int, str]:
     port = server.wait_for_log(r"http listens address=127\.0\.0\.1:(\d+)")[1]
     try:

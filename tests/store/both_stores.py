@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from postgear.dispatch.peer import Function, Peer
-from postgear.job import ClaimedJob, Lane, SubmitBatch
+from postgear.job import ClaimedJob, Ending, Lane, SubmitBatch
 from postgear.store.base import Store
 from postgear.store.memory import MemoryQueue, MemoryStore
 from postgear.store.postgres import PostgresStore
@@ -79,6 +79,23 @@ class Queue:
     async def claimed_ids(self, store: Store, wanted: int = 100, priority: int = NORMAL) -> list[int]:
         return [job.id for job in await self.claim(store, wanted, priority)]
 
+    def keep_results(self, seconds: float | None) -> None:
+        """Have f keep the results of its jobs for so long; None: no more."""
+        if self.dsn is None:
+            self.memory.functions[b"f"].keep_seconds = seconds
+            self.memory.notify("functions")
+            return
+        with psycopg.connect(self.dsn) as connection:
+            connection.execute("select postgear.keep_results('f', make_interval(secs => %s))", [seconds])
+
+    def results(self) -> dict[int, Ending]:
+        """Return what is kept, by job, be its time over or not."""
+        if self.dsn is None:
+            return {job_id: result for job_id, (result, _) in self.memory.results.items()}
+        with psycopg.connect(self.dsn) as connection:
+            rows = connection.execute("select job_id, outcome, result from postgear.result").fetchall()
+        return {job_id: Ending(outcome == "completed", result) for job_id, outcome, result in rows}
+
     def now(self) -> int:
         return int(self.memory.now)
 
@@ -88,6 +105,7 @@ class Queue:
         if self.dsn is not None:
             with psycopg.connect(self.dsn) as connection:
                 connection.execute("update postgear.server set renewed_at = renewed_at - make_interval(secs => %s)", [seconds])
+                connection.execute("update postgear.result set expires_at = expires_at - make_interval(secs => %s)", [seconds])
                 connection.execute("update postgear.job set run_at = run_at - make_interval(secs => %s)", [seconds])
 
     def kill_session(self, store: Store, name: str = "a") -> None:

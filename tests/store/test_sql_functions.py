@@ -293,6 +293,9 @@ STATEMENTS = {
     "claim_jobs": "select * from postgear.claim_jobs(1, array[1, 2], array[0, 1]::smallint[], array[10, 10], 1000000)",
     "claim_unique": "select * from postgear.claim_unique(1, 1, 'k')",
     "finish_jobs": "select postgear.finish_jobs(1, array[1, 2, 3])",
+    "finish_with_results": "select postgear.finish_with_results(1, array[1, 2], array[true, false], array['x', null]::bytea[])",
+    "expire_results": "select postgear.expire_results()",
+    "handle_result": "select * from postgear.handle_result('H:test:1')",
     "release_others": "select postgear.release_others(1, array[1, 2, 3])",
     "release_jobs": "select postgear.release_jobs(1, array[1, 2, 3], true)",
     "promote_jobs": "select postgear.promote_jobs()",
@@ -331,6 +334,7 @@ def test_no_function_reads_the_whole_table(dsn: str, session: Connection) -> Non
         text = "\n".join(plans)
         assert "Scan" in text, name
         assert "Seq Scan on job" not in text, f"{name}: {text}"
+        assert "Seq Scan on result" not in text, f"{name}: {text}"
 
 
 def buffers(connection: Connection, statement: str, *parameters: object) -> int:

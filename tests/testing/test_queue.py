@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC
 from typing import Any
 
 import pytest
@@ -76,6 +77,27 @@ def test_everything_that_submits_comes_here(postgear_queue: MemoryQueue) -> None
     postgear_queue.assert_not_enqueued("f", 3)
     order = [job.function for job in postgear_queue.jobs]
     assert order == ["a", "b", "c", "d", "e", "e", "f", "f", "g", "h", "i", "j", "c"]
+
+
+def test_clients_on_the_database_read_how_jobs_have_ended(postgear_queue: MemoryQueue) -> None:
+    worker = Worker()
+
+    @worker.function("f")
+    def f(payload: str) -> str:
+        if not payload:
+            raise ValueError("empty")
+        return payload.upper()
+
+    with connect("host=nowhere.invalid") as database:
+        good, bad = database.submit_many([("f", "x"), ("f", "")])
+        assert database.result(good) is None
+        postgear_queue.run(worker, raises=False)
+        found, failed = database.result(good), database.result(bad)
+        assert found is not None
+        assert failed is not None
+        assert (found.is_completed, found.data, found.finished_at.tzinfo) == (True, b"X", UTC)
+        assert (failed.is_completed, failed.data) == (False, b"ValueError: empty")
+        assert database.result("H:memory:9") is None
 
 
 def test_a_missing_job_is_told_with_those_there(postgear_queue: MemoryQueue) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from postgear.functions import Handler
-from postgear.job import ClaimedJob, FunctionRow, Lane
+from postgear.job import ClaimedJob, Ending, FunctionRow, Lane
 from postgear.job_holder import TICK_SECONDS
 from postgear.wire.packet import PacketType
 from postgear.worker.desk import REVIEW_TICKS, WINDOW_MAX_JOBS, Desk
@@ -57,8 +57,11 @@ class Table:
     def _changed(self) -> None:
         self.kicks += 1
 
-    def resolve(self) -> None:
-        rows = [FunctionRow(name, number, (None, None, None), False) for number, name in enumerate(self.desk.functions, 1)]
+    def resolve(self, *, keeps_results: bool = False) -> None:
+        rows = [
+            FunctionRow(name, number, (None, None, None), False, keeps_results=keeps_results)
+            for number, name in enumerate(self.desk.functions, 1)
+        ]
         self.desk.unresolved.clear()
         self.desk.resolved(rows)
 
@@ -74,7 +77,7 @@ class Table:
         for job_id in ids:
             job = next(job for job in self.slots.jobs if job.id == job_id)
             self.slots.jobs.remove(job)
-            self.desk.end(job)
+            self.desk.end(job, is_completed=True, data=b"result")
             self.slots.release(1)
 
     @property
@@ -216,7 +219,7 @@ def test_a_lost_lease_takes_all_jobs_and_their_ends_change_nothing() -> None:
     table.desk.postponed[9] = 1.0
     table.desk.forget_lease()
     assert table.slots.lost == [first]
-    table.desk.end(first)
+    table.desk.end(first, is_completed=True, data=b"")
     table.desk.put_back(first, 5.0)
     table.desk.report_progress(first, 1, 2)
     desk = table.desk
@@ -231,7 +234,7 @@ def test_a_job_given_out_again_is_not_ended_by_its_first_delivery() -> None:
     table.desk.put_back(first, 0.0)
     assert table.desk.releases == [1]
     table.claim((1, NORMAL))
-    table.desk.end(first)
+    table.desk.end(first, is_completed=True, data=b"")
     assert table.desk.finishes == []
     table.end(1)
     assert table.desk.finishes == [1]
@@ -330,3 +333,33 @@ def test_ticks_forget_a_rate_that_is_over() -> None:
     table.tick(int(3 / TICK_SECONDS))
     table.claim()
     assert table.desk.claim_limit == 1
+
+
+def test_how_a_job_has_ended_goes_with_it_where_its_function_keeps_that() -> None:
+    table = Table(4, "f")
+    table.resolve(keeps_results=True)
+    table.claim((1, NORMAL), (2, NORMAL), (3, NORMAL), (4, NORMAL))
+    first, second, third, fourth = table.slots.jobs
+    kicks = table.kicks
+    table.desk.end(first, is_completed=True, data=b"done")
+    assert table.kicks == kicks + 1
+    table.desk.end(second, is_completed=False, data=None)
+    assert (table.desk.finishes, table.desk.results) == ([], {1: Ending(True, b"done"), 2: Ending(False, None)})
+    table.slots.handlers = {}
+    table.desk.abilities_changed()
+    table.desk.end(third, is_completed=True, data=b"of a function that is gone")
+    assert table.desk.results[3] == Ending(True, b"of a function that is gone")
+    table.desk.cancel(b"", 4)
+    table.desk.end(fourth, is_completed=True, data=b"late")
+    assert 4 not in table.desk.results
+    table.desk.forget_lease()
+    assert table.desk.results == {}
+
+
+def test_a_function_that_keeps_results_no_more_is_as_any_other() -> None:
+    table = Table(2, "f")
+    table.resolve(keeps_results=True)
+    table.resolve()
+    table.claim((1, NORMAL))
+    table.end(1)
+    assert (table.desk.finishes, table.desk.results) == ([1], {})

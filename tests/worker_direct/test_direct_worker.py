@@ -74,6 +74,26 @@ def test_high_before_normal_before_low_across_functions_and_oldest_first(databas
         ]
 
 
+def test_how_jobs_have_ended_is_kept_where_their_function_asks_for_it(database: Database) -> None:
+    worker = Worker(dsn=database.dsn)
+
+    @worker.function("f")
+    def f(payload: str) -> str:
+        if payload == "bad":
+            raise ValueError("no")
+        return payload.upper()
+
+    worker.add(Handler(lambda payload: payload, "g"))
+    for name in ("f", "g"):
+        database.rows("select postgear.function_id(%s::text::bytea)", name)
+    database.rows("select postgear.keep_results('f', '1 day')")
+    good, bad, _other = database.queue("f", "good"), database.queue("f", "bad"), database.queue("g", "good")
+    with running(worker):
+        database.wait_empty()
+    found = database.rows("select job_id, outcome, convert_from(result, 'utf8') from postgear.result order by job_id")
+    assert found == [(good, "completed", "GOOD"), (bad, "failed", "ValueError: no")]
+
+
 def test_a_job_says_what_is_known_of_it(database: Database) -> None:
     worker = Worker(dsn=database.dsn)
     seen: list[tuple[object, ...]] = []

@@ -84,6 +84,44 @@ def test_writes_and_end_are_one_transaction(database: Database, is_async: bool) 
 
 
 @both
+def test_the_result_is_kept_in_the_same_transaction(database: Database, is_async: bool) -> None:
+    errors: Errors = []
+    worker = make_worker(database, errors)
+
+    def plain(payload: str, job: Job) -> str:
+        job.connection.execute(ADD, [payload])
+        if payload == "lost":
+            database.rows("delete from postgear.job where workload = 'lost'")
+        return f"did {payload}"
+
+    async def in_loop(payload: str, job: Job) -> str:
+        await job.connection.execute(ADD, [payload])
+        if payload == "lost":
+            await asyncio.to_thread(database.rows, "delete from postgear.job where workload = 'lost'")
+        return f"did {payload}"
+
+    worker.add(Handler(in_loop if is_async else plain, "f", transactional=True))
+    # Whoever sees the row of the handler sees the result.
+    database.rows(
+        "create function check_result() returns trigger language plpgsql as $$ begin"
+        " if not exists (select from postgear.result where result = convert_to('did ' || new.payload, 'utf8')) then"
+        "   raise 'no result of %', new.payload; end if; return null; end $$"
+    )
+    database.rows(
+        "create constraint trigger check_result after insert on effect deferrable initially deferred"
+        " for each row execute function check_result()"
+    )
+    database.rows("select postgear.function_id('f'), postgear.keep_results('f', '1 day')")
+    first = database.queue("f", "first")
+    database.queue("f", "lost")
+    with running(worker):
+        database.wait_empty()
+    assert effects(database) == ["first"]
+    assert database.rows("select job_id, outcome, result from postgear.result") == [(first, "completed", b"did first")]
+    assert [type(error) for error in errors] == [type(None), JobLost]
+
+
+@both
 def test_what_a_handler_raises_rolls_back_and_fails_the_job(database: Database, is_async: bool) -> None:
     errors: Errors = []
     worker = make_worker(database, errors)

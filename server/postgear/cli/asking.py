@@ -1,4 +1,4 @@
-"""`postgear status`, `workers`, `jobs`, `cancel`: what a server or the database knows."""
+"""`postgear status`, `workers`, `jobs`, `result`, `cancel`: what a server or the database knows."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Final
 
-from postgear.errors import ConfigError
+from postgear.errors import ConfigError, JobFailed, UnknownJob
 
-from .words import address, count, dsn, server_option, timeout
+from .words import address, count, dsn, dsn_option, server_option, timeout
 
 if TYPE_CHECKING:
     from .words import Commands
@@ -57,6 +57,17 @@ def add(commands: Commands) -> None:
     workers = commands.add_parser("workers", parents=[table], help=text, description=text.capitalize() + ".")
     workers.set_defaults(run=_workers)
     _add_jobs(commands, table)
+    text = "print what a background job returned"
+    result = commands.add_parser(
+        "result",
+        parents=[dsn_option()],
+        help=text,
+        description=text.capitalize()
+        + ", where its function keeps results (`postgear keep-results`). If it failed, what was said "
+        "about that is an error, exit code 1; where nothing is kept, or the job has not ended, the exit code is 7.",
+    )
+    result.add_argument("handle", metavar="HANDLE", help="what `postgear submit -b` printed")
+    result.set_defaults(run=_result)
     cancel = commands.add_parser(
         "cancel",
         parents=[server],
@@ -154,6 +165,19 @@ def _jobs_in_database(arguments: argparse.Namespace) -> int:
     print_rows(jobs.StoredJob._fields, rows[: arguments.limit], as_json=arguments.json)
     if len(rows) > arguments.limit:
         print(f"postgear: these are the oldest {arguments.limit}, there are more: --limit N", file=sys.stderr)
+    return 0
+
+
+def _result(arguments: argparse.Namespace) -> int:
+    from postgear.client.database import connect
+
+    with connect(dsn(arguments.dsn)) as client:
+        result = client.result(arguments.handle)
+    if result is None:
+        raise UnknownJob(f"nothing is kept of job {arguments.handle}, or it has not ended")
+    if not result.is_completed:
+        raise JobFailed(arguments.handle, result.data or b"")
+    sys.stdout.buffer.write(result.data or b"")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""`postgear doctor`, `cluster` and `durability`: is the database fit, who is there, and what does an acknowledgement promise."""
+"""`postgear doctor`, `cluster`, `durability`, `keep-results`: is the database fit, who is there, what a function's jobs get."""
 
 from __future__ import annotations
 
@@ -24,6 +24,14 @@ careful function asks, so the others lose nothing; it takes effect at once.
   relaxed     soon on the disk: a crash of PostgreSQL may lose the last half second
 
 It is about jobs that come over the wire. A transaction of SQL has its own synchronous_commit."""
+
+_KEEP_DESCRIPTION: Final = """\
+Say how long it is kept how the background jobs of this function have ended, and what they returned: read it
+with `postgear result`, gman_result(handle) in SQL, or result(handle) of a client on the database.
+
+It is about jobs that end from now on. Every result is a row more that is written, and deleted when its
+time is over; functions that keep none pay nothing."""
+NO_RESULTS: Final = "no"
 
 
 def add(commands: Commands) -> None:
@@ -51,6 +59,20 @@ def add(commands: Commands) -> None:
     durability.add_argument("function", metavar="FUNCTION", help="a function that has been used before")
     durability.add_argument("tier", metavar="TIER", choices=TIERS, help=" or ".join(TIERS))
     durability.set_defaults(run=_durability)
+    keep = commands.add_parser(
+        "keep-results",
+        parents=[dsn_option()],
+        help="say how long the results of a function's background jobs are kept",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=_KEEP_DESCRIPTION,
+    )
+    keep.add_argument("function", metavar="FUNCTION", help="a function that has been used before")
+    keep.add_argument(
+        "how_long",
+        metavar="INTERVAL",
+        help=f"an interval of PostgreSQL ('1 day', 90min), or `{NO_RESULTS}` for none (the default)",
+    )
+    keep.set_defaults(run=_keep_results)
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
@@ -115,4 +137,22 @@ def _durability(arguments: argparse.Namespace) -> int:
     if row is None or not row[0]:
         raise ConfigError(f"no such function: {arguments.function}")
     print(f"{arguments.function}: {arguments.tier}")
+    return 0
+
+
+def _keep_results(arguments: argparse.Namespace) -> int:
+    import psycopg
+
+    from postgear import cluster
+
+    how_long = None if arguments.how_long == NO_RESULTS else arguments.how_long
+    with cluster.session(dsn(arguments.dsn)) as connection:
+        name = arguments.function.encode()
+        try:
+            row = connection.execute("select postgear.keep_results(%s::bytea, %s::interval)", (name, how_long)).fetchone()
+        except (psycopg.errors.DataError, psycopg.errors.CheckViolation):
+            raise ConfigError(f"{how_long!r} is no interval above 0 and up to 100 years") from None
+    if row is None or not row[0]:
+        raise ConfigError(f"no such function: {arguments.function}")
+    print(f"{arguments.function}: {arguments.how_long}")
     return 0

@@ -10,6 +10,8 @@ import asyncio
 import select
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import psycopg
@@ -34,6 +36,9 @@ _STATUS_OF_UNIQUE: Final = """
 select id is not null, coalesce(running, false), coalesce(numerator, 0), coalesce(denominator, 0)
 from postgear.job_status(null, %b)
 """
+_RESULT: Final = """
+select outcome, result, finished_at from (select) as one_row left join postgear.handle_result(%s) on true
+"""
 _CANCEL: Final = "select postgear.cancel_job(postgear.handle_id(%s))"
 _SERVERS: Final = "select string_agg(found, ',') from postgear.live_servers() as found"
 _READ_ONLY: Final = "25006"
@@ -46,6 +51,19 @@ _OPTIONS: Final[dict[str, Any]] = {
 }
 
 Row = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class JobResult:
+    """How a background job has ended.
+
+    data: what its worker returned (the data of WORK_COMPLETE, not what it sent before the end), or said about the failure
+    (WORK_EXCEPTION); None where it said nothing. finished_at: by the database's clock.
+    """
+
+    is_completed: bool
+    data: bytes | None
+    finished_at: datetime
 
 
 def connect(dsn: str = "", *, timeout: float | None = DEFAULT_TIMEOUT_SECONDS) -> DatabaseClient:
@@ -110,6 +128,13 @@ class DatabaseClient(Client):
     def status_of_unique(self, unique: str | bytes) -> Status:
         """Return the state of the background job with this unique, of whatever function. Not for mere producers."""
         return _status(self._row(_STATUS_OF_UNIQUE, encode_unique(unique)))
+
+    def result(self, handle: str) -> JobResult | None:
+        """Return how a background job has ended; None: it has not, or nothing is kept of it (any more), or it never was.
+
+        Kept is what its function asks for with ``postgear.keep_results``.
+        """
+        return _result(self._row(_RESULT, handle))
 
     def cancel(self, handle: str) -> bool:
         """Remove a background job, queued, scheduled or running; false: there is none. Not for mere producers."""
@@ -199,6 +224,10 @@ class AsyncDatabaseClient(AsyncClient):
         """Be DatabaseClient.status_of_unique."""
         return _status(await self._row(_STATUS_OF_UNIQUE, encode_unique(unique)))
 
+    async def result(self, handle: str) -> JobResult | None:
+        """Be DatabaseClient.result."""
+        return _result(await self._row(_RESULT, handle))
+
     async def cancel(self, handle: str) -> bool:
         """Be DatabaseClient.cancel."""
         return bool((await self._row(_CANCEL, handle, is_writing=True))[0])
@@ -269,6 +298,11 @@ def _refuse_reducer(reducer: AnyFunction | None) -> None:
 def _status(row: Row) -> Status:
     known, running, numerator, denominator = row
     return Status(known, running, numerator, denominator)
+
+
+def _result(row: Row) -> JobResult | None:
+    outcome, data, finished_at = row
+    return None if outcome is None else JobResult(outcome == "completed", data, finished_at)
 
 
 def _servers(row: Row) -> Sequence[Address]:

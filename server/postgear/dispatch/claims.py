@@ -110,6 +110,7 @@ class Claims(Workers):
                 function.limits = row.limits
                 function.has_uniques = row.has_uniques
                 function.durability = row.durability
+                function.keeps_results = row.keeps_results
                 self.functions_by_id[row.id] = function
         self.claim_wanted = True
 

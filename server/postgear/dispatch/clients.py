@@ -189,7 +189,7 @@ class Clients(Claims):
                 self._end_unwanted(joined)
                 return
             if joined.has_outcome:
-                self.finishes.append(job_id)  # it ended while its row was written
+                self._finish_row(joined, job_id)  # it ended while its row was written
                 return
             if not joined.id and joined.state is not JobState.ENDED:
                 self._make_durable(joined, job_id)

@@ -47,7 +47,7 @@ class Dispatcher(Clients):
 
     dirty: peers with something in ``out``, to be drained and cleared by the shell; late: those where it may wait a moment.
     submits: batches to be stored, oldest first; the last is still open.
-    finishes, releases (given out), unused (never given out): ids for the store.
+    finishes, releases (given out), unused (never given out): ids for the store. results: finishes of functions that keep them.
     postponed: none, for a server does not put off what a worker had. claim_limit: none, for the lanes say all.
     requests: what connections wait for. unresolved: functions whose id is not known. progress: newest report by id.
     attempts: how often jobs were given out by now, by id, where that happened again from memory.

@@ -9,6 +9,7 @@ from typing import Final
 from postgear.dispatch.peer import Function, Peer
 from postgear.dispatch.state import State
 from postgear.job import (
+    Ending,
     Job,
     JobEvent,
     JobState,
@@ -112,8 +113,21 @@ class Holding(State):
         if not job.listeners and not job.id and not job.pending_joins and job.state is JobState.READY:
             self._end(job)
 
+    def _has_ended(self, job: Job, *, is_completed: bool, data: bytes | None) -> None:
+        """Note the outcome of a job: its row, if it has or gets one, goes with it."""
+        job.has_outcome = True
+        # Where its row is being written, its function may not be known yet; the database knows whether it keeps this.
+        if (job.function.keeps_results or job.pending_joins) and not job.cancelled:
+            job.ending = Ending(is_completed, data)
+
+    def _finish_row(self, job: Job, job_id: int) -> None:
+        if job.ending is None:
+            self.finishes.append(job_id)
+        else:
+            self.results[job_id] = job.ending
+
     def _finish(self, job: Job) -> None:
-        self.finishes.append(job.id)
+        self._finish_row(job, job.id)
         self.progress.pop(job.id, None)
         if job.unique_key:
             key = (job.function, job.unique_key)
@@ -195,6 +209,7 @@ class Holding(State):
                 self._tell(job, encode_response(PacketType.WORK_FAIL, job.handle))
                 self._end(job)
         self.finishes.clear()
+        self.results.clear()
         self.finishing.clear()
         self.releases.clear()
         self.unused.clear()

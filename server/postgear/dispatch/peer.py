@@ -87,6 +87,7 @@ class Function:
         "limits",
         "has_uniques",
         "is_submitted_to",
+        "keeps_results",
         "missed",
         "name",
         "rate",
@@ -106,6 +107,7 @@ class Function:
         self.id = 0  # 0: the database has not been asked yet
         self.limits: tuple[int | None, int | None, int | None] = (None, None, None)
         self.durability = Durability.REPLICATED
+        self.keeps_results = False  # of its background jobs
         self.workers: dict[Peer, None] = {}
         self.sleepers: dict[Peer, None] = {}
         self.ready: tuple[deque[Job], deque[Job], deque[Job]] = (deque(), deque(), deque())

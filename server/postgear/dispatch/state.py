@@ -13,6 +13,7 @@ from typing import Final
 from postgear.dispatch.messages import Request, RequestKind, Settings
 from postgear.dispatch.peer import Function, Peer
 from postgear.job import (
+    Ending,
     Job,
     SubmitBatch,
 )
@@ -48,7 +49,8 @@ class State:
         self.late: list[Peer] = []
         self.submits: deque[SubmitBatch] = deque()
         self.finishes: list[int] = []
-        self.finishing: dict[tuple[Function, bytes], int] = {}  # keys of jobs in finishes or being deleted
+        self.results: dict[int, Ending] = {}
+        self.finishing: dict[tuple[Function, bytes], int] = {}  # keys of jobs in finishes or results or being deleted
         self.releases: list[int] = []
         self.unused: list[int] = []
         self.postponed: dict[int, float] = {}

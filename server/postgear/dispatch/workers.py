@@ -196,7 +196,8 @@ class Workers(Holding):
         if job is None:
             self.send(peer, not_found)
             return
-        job.has_outcome = True
+        is_completed = packet_type is PacketType.WORK_COMPLETE
+        self._has_ended(job, is_completed=is_completed, data=arguments[1] if len(arguments) > 1 else None)
         if job.listeners:
             self._tell_end(job, packet_type, arguments)
         if job.id and not job.cancelled:
@@ -240,7 +241,7 @@ class Workers(Holding):
             return
         if retries >= 0 and job.attempt >= max(retries, 1):
             log_job(logging.WARNING, "job failed, retries used up", job)
-            job.has_outcome = True
+            self._has_ended(job, is_completed=False, data=None)
             if job.listeners:
                 self._tell(job, encode_response(PacketType.WORK_FAIL, job.handle))
             if job.id:

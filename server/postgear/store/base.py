@@ -9,7 +9,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from postgear.job import ClaimedJob, FunctionCount, FunctionRow, JoinedJob, Lane, ListedJob, StoredStatus, SubmitBatch
+from postgear.job import (
+    ClaimedJob,
+    Ending,
+    FunctionCount,
+    FunctionRow,
+    JoinedJob,
+    Lane,
+    ListedJob,
+    StoredStatus,
+    SubmitBatch,
+)
 
 
 class Store(Protocol):
@@ -19,7 +29,7 @@ class Store(Protocol):
     queue_name: str
 
     async def ensure_functions(self, names: Sequence[bytes]) -> list[FunctionRow]:
-        """Return id, limits and durability of each function, adding unknown ones."""
+        """Return what is known of each function, adding unknown ones."""
 
     async def submit_jobs(self, batch: SubmitBatch) -> Sequence[int]:
         """Add a batch in one commit: an id for each job, negated if it coalesced, 0 if its queue is full."""
@@ -38,6 +48,12 @@ class Store(Protocol):
 
     async def finish_jobs(self, ids: Sequence[int]) -> list[int]:
         """Delete finished jobs; returns the ids that this lease did not hold."""
+
+    async def finish_with_results(self, results: dict[int, Ending]) -> list[int]:
+        """Do the same and keep how those jobs have ended, by id, where their function still wants it."""
+
+    async def expire_results(self) -> bool:
+        """Delete some results whose time is over; True: there may be more of them."""
 
     async def release_jobs(self, ids: Sequence[int], *, given_out: bool) -> None:
         """Put claimed jobs back."""

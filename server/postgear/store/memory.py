@@ -12,10 +12,23 @@ from hashlib import sha512
 from typing import Final
 
 from postgear.errors import StoreError, StoreUnavailable
-from postgear.job import ClaimedJob, Durability, FunctionCount, FunctionRow, JoinedJob, Lane, ListedJob, StoredStatus, SubmitBatch
+from postgear.job import (
+    ClaimedJob,
+    Durability,
+    Ending,
+    FunctionCount,
+    FunctionRow,
+    JoinedJob,
+    Lane,
+    ListedJob,
+    StoredStatus,
+    SubmitBatch,
+)
 
 ATTEMPT_MAX: Final = 32767
 REAP_SECONDS: Final = 1.5
+RESULTS_EXPIRED: Final = 500
+"""At most so many results are deleted a call."""
 
 
 @dataclass
@@ -59,6 +72,7 @@ class MemoryFunction:
     limits: tuple[int | None, int | None, int | None] = (None, None, None)
     dropped: bool = False
     durability: Durability = Durability.REPLICATED
+    keep_seconds: float | None = None
 
 
 @dataclass
@@ -80,6 +94,8 @@ class MemoryQueue:
     jobs: dict[int, MemoryJob] = field(default_factory=dict)
     functions: dict[bytes, MemoryFunction] = field(default_factory=dict)
     servers: dict[int, MemoryServer] = field(default_factory=dict)
+    results: dict[int, tuple[Ending, float]] = field(default_factory=dict)
+    """By job, until a time."""
     batches: dict[int, tuple[SubmitBatch, tuple[int, int], Sequence[int]]] = field(default_factory=dict)
     listeners: list[Callable[[str], None]] = field(default_factory=list)
     last_job: int = 0
@@ -161,7 +177,8 @@ class MemoryStore:
             function = queue.functions.setdefault(name, MemoryFunction(len(queue.functions) + 1, name))
             function.dropped = False
             has_uniques = any(job.function_id == function.id and job.unique_key for job in queue.jobs.values())
-            rows.append(FunctionRow(name, function.id, function.limits, has_uniques, function.durability))
+            switches = has_uniques, function.durability, function.keep_seconds is not None
+            rows.append(FunctionRow(name, function.id, function.limits, *switches))
         return rows
 
     async def submit_jobs(self, batch: SubmitBatch) -> Sequence[int]:
@@ -249,6 +266,24 @@ class MemoryStore:
         for job_id in held:
             del queue.jobs[job_id]
         return [job_id for job_id in ids if job_id not in held]
+
+    async def finish_with_results(self, results: dict[int, Ending]) -> list[int]:
+        """See ``base.Store``."""
+        queue = self._open()
+        keep_seconds = {function.id: function.keep_seconds for function in queue.functions.values()}
+        for job in self._held(list(results)):
+            seconds = keep_seconds[job.function_id]
+            if seconds is not None:
+                queue.results[job.id] = results[job.id], queue.now + seconds
+        return await self.finish_jobs(list(results))
+
+    async def expire_results(self) -> bool:
+        """See ``base.Store``."""
+        queue = self._open()
+        expired = [job_id for job_id, (_, until) in queue.results.items() if until <= queue.now][:RESULTS_EXPIRED]
+        for job_id in expired:
+            del queue.results[job_id]
+        return len(expired) == RESULTS_EXPIRED
 
     async def release_jobs(self, ids: Sequence[int], *, given_out: bool) -> None:
         """See ``base.Store``."""

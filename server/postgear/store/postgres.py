@@ -18,7 +18,18 @@ from psycopg import pq
 
 from postgear.connecting import ANSWER_SECONDS
 from postgear.errors import StoreError, StoreUnavailable
-from postgear.job import ClaimedJob, Durability, FunctionCount, FunctionRow, JoinedJob, Lane, ListedJob, StoredStatus, SubmitBatch
+from postgear.job import (
+    ClaimedJob,
+    Durability,
+    Ending,
+    FunctionCount,
+    FunctionRow,
+    JoinedJob,
+    Lane,
+    ListedJob,
+    StoredStatus,
+    SubmitBatch,
+)
 from postgear.logs import event
 
 from . import arrays
@@ -192,7 +203,8 @@ class PostgresStore:
         for row in range(result.ntuples):
             limits = (integer_or_none(result, row, 2), integer_or_none(result, row, 3), integer_or_none(result, row, 4))
             durability = Durability[data(result, row, 6).decode().upper()]
-            rows.append(FunctionRow(data(result, row, 0), integer(result, row, 1), limits, boolean(result, row, 5), durability))
+            switches = boolean(result, row, 5), durability, boolean(result, row, 7)
+            rows.append(FunctionRow(data(result, row, 0), integer(result, row, 1), limits, *switches))
         return rows
 
     async def submit_jobs(self, batch: SubmitBatch) -> Sequence[int]:
@@ -325,6 +337,23 @@ class PostgresStore:
         """See ``base.Store``."""
         result = await self._finish.call(b"finish_jobs", pack(">q", self.lease), arrays.int8_array(ids))
         return arrays.read_int8_array(result.get_value(0, 0))
+
+    async def finish_with_results(self, results: dict[int, Ending]) -> list[int]:
+        """See ``base.Store``."""
+        ended = results.values()
+        texts = {position: result.data for position, result in enumerate(ended) if result.data is not None}
+        result = await self._finish.call(
+            b"finish_with_results",
+            pack(">q", self.lease),
+            arrays.int8_array(list(results)),
+            arrays.bool_array([result.is_completed for result in ended]),
+            arrays.sparse_bytea_array(texts, len(results)),
+        )
+        return arrays.read_int8_array(result.get_value(0, 0))
+
+    async def expire_results(self) -> bool:
+        """See ``base.Store``."""
+        return boolean(await self._asking.call(b"expire_results"), 0, 0)
 
     async def release_jobs(self, ids: Sequence[int], *, given_out: bool) -> None:
         """See ``base.Store``."""

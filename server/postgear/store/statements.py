@@ -13,10 +13,13 @@ SUBMIT: Final = {
     b"has_sync_standby": b"select postgear.has_sync_standby()",
 }
 RESOLVE: Final = {
-    b"learn_functions": b"select * from postgear.learn_functions($1::bytea[])",
+    # Not a column of learn_functions: servers of the release before have prepared it, and its columns must stay as they are.
+    b"learn_functions": b"select learnt.*, function.keep_results is not null from postgear.learn_functions($1::bytea[]) as learnt"
+    b" left join postgear.function on function.id = learnt.id",
 }
 FINISH: Final = {
     b"finish_jobs": b"select postgear.finish_jobs($1::bigint, $2::bigint[])",
+    b"finish_with_results": b"select postgear.finish_with_results($1::bigint, $2::bigint[], $3::boolean[], $4::bytea[])",
     b"release_jobs": b"select postgear.release_jobs($1::bigint, $2::bigint[], $3::boolean)",
     b"release_others": b"select postgear.release_others($1::bigint, $2::bigint[])",
     b"postpone_jobs": b"select postgear.postpone_jobs($1::bigint, $2::bigint[], $3::float8[])",
@@ -43,6 +46,7 @@ ASK: Final = {
     b"set_functions": b"select postgear.set_functions($1::bigint, $2::bytea[])",
     b"drop_function": b"select postgear.drop_function($1::bytea)",
     b"reap_leases": b"select lease, released from postgear.reap_leases()",
+    b"expire_results": b"select postgear.expire_results()",
 }
 LEASE: Final = {
     b"register_server": b"select * from postgear.register_server($1::text, $2::text, $3::integer, $4::text, $5::float8)",

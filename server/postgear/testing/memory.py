@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any, ClassVar, Final
 
 from postgear.application import enqueue
@@ -228,6 +229,8 @@ def _row(queue: MemoryQueue, query: str, words: Sequence[Any]) -> tuple[Any, ...
         return (_SERVER,)
     if query is database._CANCEL:
         return (queue.cancel(words[0]),)
+    if query is database._RESULT:
+        return _ending(queue.find_ended(words[0]))
     job = queue.find(words[0]) if query is database._STATUS else queue.find(unique=_text(words[0]))
     known, running, numerator, denominator = map(int, _state(job))
     return bool(known), bool(running), numerator, denominator
@@ -238,6 +241,16 @@ def _state(job: QueuedJob | None) -> tuple[bytes, bytes, bytes, bytes]:
         return b"0", b"0", b"0", b"0"
     numerator, denominator = job.progress
     return b"1", b"%d" % (job.state == "running"), b"%d" % numerator, b"%d" % denominator
+
+
+def _ending(job: QueuedJob | None) -> tuple[Any, ...]:
+    """Say how a job has ended, as if all functions kept that."""
+    if job is None or job.ended_at is None:
+        return None, None, None
+    ended_at = datetime.fromtimestamp(job.ended_at, UTC)
+    if job.result is not None:
+        return "completed", job.result, ended_at
+    return "failed", exception_of(job) or None, ended_at
 
 
 def _jobs(arrays: Arrays) -> list[EncodedJob]:

@@ -37,8 +37,9 @@ ANY: Final[Any] = _Any()
 class QueuedJob:
     """A job in the queue in memory.
 
-    run_at: Unix time, None for at once. state: queued, running, done or failed. result: bytes, when it is done. error: what its
-    handler raised last. data, warnings: what it reported; progress: numerator and denominator.
+    run_at: Unix time, None for at once. state: queued, running, done or failed. ended_at: Unix time, for the last two.
+    result: bytes, when it is done. error: what its handler raised last. data, warnings: what it reported; progress: numerator and
+    denominator.
     """
 
     handle: str
@@ -50,6 +51,7 @@ class QueuedJob:
     reducer: str = ""
     attempt: int = 1
     state: str = "queued"
+    ended_at: float | None = None
     result: bytes | None = None
     error: BaseException | None = None
     data: list[bytes] = field(default_factory=list)
@@ -224,6 +226,11 @@ class MemoryQueue:
             jobs = (*self._queued, *self._running)
             return next((job for job in jobs if handle == job.handle or (unique and unique == job.unique)), None)
 
+    def find_ended(self, handle: str) -> QueuedJob | None:
+        """Return a job that has ended."""
+        with self._lock:
+            return next((job for job in self.ended if job.handle == handle), None)
+
     def cancel(self, handle: str) -> bool:
         """Take a job out of the queue; false: there is none."""
         with self._lock:
@@ -318,6 +325,7 @@ class MemoryQueue:
         run.job.is_ended = True
         with self._lock:
             queued.state = "done" if queued.result is not None else "failed"
+            queued.ended_at = time.time()
             self._running.remove(queued)
             self.ended.append(queued)
         return False

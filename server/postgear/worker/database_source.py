@@ -85,6 +85,7 @@ class DatabaseSource:
             place=self._place,
             lease=lambda: exchange.store.lease,
             holds=desk.holds,
+            keeps_result=desk.keeps_result,
             ended=desk.forget,
             postponed=self._put_back,
         )
@@ -147,12 +148,12 @@ class DatabaseSource:
             self._desk.report_progress(job, int(arguments[0]), int(arguments[1]))
 
     def complete(self, job: Job, result: bytes) -> None:
-        """See ``Origin``. Nobody waits for the result."""
-        self._desk.end(job)
+        """See ``Origin``. Nobody waits for the result; it is stored if the function keeps results."""
+        self._desk.end(job, is_completed=True, data=result)
 
     def fail(self, job: Job, exception: bytes) -> None:
-        """See ``Origin``. The job leaves the queue; what is said about it is in the worker's log only."""
-        self._desk.end(job)
+        """See ``Origin``. The job leaves the queue; what is said about it is stored as its result would be, and logged."""
+        self._desk.end(job, is_completed=False, data=exception or None)
 
     def retry(self, job: Job, delay_seconds: float) -> bool:
         """See ``Origin``."""

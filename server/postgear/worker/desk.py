@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from postgear.functions import Handler
-from postgear.job import PAYLOAD_KEY_BYTES, ClaimedJob, FunctionRow, Lane
+from postgear.job import PAYLOAD_KEY_BYTES, ClaimedJob, Ending, FunctionRow, Lane
 from postgear.job_holder import TICK_SECONDS
 from postgear.logs import event
 
@@ -56,6 +56,7 @@ class Desk:
         self._changed = changed
         self.now = 0.0
         self.finishes: list[int] = []
+        self.results: dict[int, Ending] = {}
         self.releases: list[int] = []
         self.unused: list[int] = []
         self.postponed: dict[int, float] = {}
@@ -70,6 +71,7 @@ class Desk:
         self.functions: dict[bytes, DeskFunction] = {}
         self.running: dict[int, Job] = {}
         self._functions_by_id: dict[int, DeskFunction] = {}
+        self._keeping: set[str] = set()  # functions that keep results; also some that are gone, for jobs of theirs may run
         self._held: tuple[deque[ClaimedJob], ...] = (deque(), deque(), deque())  # by priority, in the order of the claims
         self._held_count = 0
         self._is_claiming = False
@@ -131,11 +133,18 @@ class Desk:
         self._ended_since_claim += 1
         return True
 
-    def end(self, job: Job) -> None:
-        """End a job; nothing if it was lost."""
+    def keeps_result(self, job: Job) -> bool:
+        """Whether it is to be stored how this job ends. May be asked from any thread."""
+        return job.function in self._keeping
+
+    def end(self, job: Job, *, is_completed: bool, data: bytes | None) -> None:
+        """End a job; nothing if it was lost. data: as in ``Ending``."""
         if self.forget(job):
-            self.finishes.append(job.id)
-            if len(self.finishes) == 1:
+            if self.keeps_result(job):
+                self.results[job.id] = Ending(is_completed, data)
+            else:
+                self.finishes.append(job.id)
+            if len(self.finishes) + len(self.results) == 1:
                 self._changed()
 
     def put_back(self, job: Job, at: float) -> None:
@@ -170,6 +179,10 @@ class Desk:
             if function is not None:
                 function.id = row.id
                 self._functions_by_id[row.id] = function
+                if row.keeps_results:
+                    self._keeping.add(function.handler.name)
+                else:
+                    self._keeping.discard(function.handler.name)
         self.reopen_backlogs()
 
     def demands(self, *, poll: bool) -> list[Lane]:
@@ -260,6 +273,7 @@ class Desk:
         """See ``JobHolder``."""
         self.drop_held(self.held_ids())
         self.finishes.clear()
+        self.results.clear()
         self.releases.clear()
         self.unused.clear()
         self.postponed.clear()

@@ -35,6 +35,9 @@ BACKOFF_SECONDS: Final = (0.05, 2.0)
 AGAIN_SECONDS: Final = 1.0
 """When a job is tried again whose connection broke: not at once, should it be the job that breaks it."""
 _COMPLETE: Final = "select postgear.complete_job(%s::bigint, %s::bigint, %s::smallint)"
+_COMPLETE_WITH_RESULT: Final = (
+    "select postgear.finish_with_results(%s::bigint, array[%s::bigint], array[true], array[%b::bytea], %s::smallint) is null"
+)
 # A backend whose worker was cut off ends itself soon, for it may hold the lock of a row that others wait for.
 _SETTINGS: Final = (
     "select set_config('tcp_keepalives_idle', '5', false), set_config('tcp_keepalives_interval', '2', false),"
@@ -64,8 +67,8 @@ class Transactions:
     """The connections. Its methods are called in handlers' threads, or in the loop, as ``Origin`` says.
 
     place: tells where the lease is, None before there was one.
-    lease: tells the lease. holds: whether a job is still here. ended, postponed: are told in the loop that a job is done, and
-    that one is to be run again after so many seconds.
+    lease: tells the lease. holds: whether a job is still here. keeps_result: whether it is stored how a job has ended.
+    ended, postponed: are told in the loop that a job is done, and that one is to be run again after so many seconds.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class Transactions:
         place: Callable[[], Place | None],
         lease: Callable[[], int],
         holds: Callable[[Job], bool],
+        keeps_result: Callable[[Job], bool],
         ended: Callable[[Job], object],
         postponed: Callable[[Job, float], object],
     ) -> None:
@@ -89,6 +93,7 @@ class Transactions:
         self._place = place
         self._lease = lease
         self._holds = holds
+        self._keeps_result = keeps_result
         self._ended = ended
         self._postponed = postponed
         self._loop = asyncio.get_running_loop()
@@ -96,7 +101,7 @@ class Transactions:
         self._idle_async: list[tuple[psycopg.AsyncConnection[Any], Cluster]] = []
         self._closing = threading.Event()
 
-    def run(self, job: Job, call: Callable[[], object]) -> None:
+    def run(self, job: Job, call: Callable[[], bytes]) -> None:
         """Run a plain handler; see ``Origin.run_transaction``."""
         while True:
             connection, cluster = self._take(self._idle) or self._connect(job)
@@ -104,9 +109,9 @@ class Transactions:
             try:
                 with connection.transaction():
                     run.has_begun = True
-                    call()
+                    completion = self._completion(job, call())
                     cursor = psycopg.Cursor(connection, row_factory=tuple_row)
-                    run.check(cursor.execute(_COMPLETE, (self._lease(), job.id, job.attempt)).fetchone())
+                    run.check(cursor.execute(*completion).fetchone())
                     run.is_committing = True
             except BaseException as error:
                 if run.may_repeat:
@@ -122,7 +127,7 @@ class Transactions:
             self._end(run)
             return
 
-    async def run_async(self, job: Job, call: Callable[[], Awaitable[object]]) -> None:
+    async def run_async(self, job: Job, call: Callable[[], Awaitable[bytes]]) -> None:
         """Run an async handler; see ``Origin.run_transaction``."""
         while True:
             connection, cluster = self._take(self._idle_async) or await self._connect_async(job)
@@ -130,9 +135,9 @@ class Transactions:
             try:
                 async with connection.transaction():
                     run.has_begun = True
-                    await call()
+                    completion = self._completion(job, await call())
                     cursor = psycopg.AsyncCursor(connection, row_factory=tuple_row)
-                    await cursor.execute(_COMPLETE, (self._lease(), job.id, job.attempt))
+                    await cursor.execute(*completion)
                     run.check(await cursor.fetchone())
                     run.is_committing = True
             except BaseException as error:
@@ -156,6 +161,12 @@ class Transactions:
             found[0].close()
         while (found_async := _pop(self._idle_async)) is not None:
             await found_async[0].close()
+
+    def _completion(self, job: Job, result: bytes) -> tuple[str, tuple[object, ...]]:
+        """Return the statement that deletes the job of this delivery, and its parameters."""
+        if self._keeps_result(job):
+            return _COMPLETE_WITH_RESULT, (self._lease(), job.id, result, job.attempt)
+        return _COMPLETE, (self._lease(), job.id, job.attempt)
 
     def _end(self, run: _Run) -> None:
         """Say that a job is done. Raises StoreInDoubt where it was committed at a database that the worker has left meanwhile."""

@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
 from .connecting import ANSWER_SECONDS, first_line
+from .duties import Duties
 from .errors import SchemaError, StoreError, StoreInDoubt, StoreRefused, StoreUnavailable
 from .function_ids import FunctionIds
 from .job_holder import TICK_SECONDS, JobHolder
@@ -67,6 +68,7 @@ class Exchange:
         self._loop = asyncio.get_running_loop()
         self.store = make_store(self._notified, self._lost)
         self.function_ids = FunctionIds(holder, self.store)
+        self._duties = Duties(self.store, self._loop.time)
         self._changed = changed
         self._register = register
         self._lease_seconds = lease_seconds
@@ -238,7 +240,7 @@ class Exchange:
     async def _settle_held(self) -> None:
         """Renew the lease or take another, and settle with the database what is held here."""
         holder = self._holder
-        if self.store.lease and await self.store.renew_lease(sleeping=False):
+        if self.store.lease and await self._renew(sleeping=False):
             await self._settle_submits(lease_lives=True)  # first: what they brought is held from then on
             # Released with all that is not held. Once more would be once too often: they may be claimed again by then.
             for releases in (self._releasing, self._unused, holder.releases, holder.unused):
@@ -291,6 +293,9 @@ class Exchange:
         if self._up.is_set():
             event(log, level, name, **fields, reason=error)
 
+    async def _renew(self, *, sleeping: bool) -> bool:
+        return await self.store.renew_lease(sleeping=sleeping, duties_seconds=self._duties.done_seconds_ago)
+
     async def _lease_loop(self) -> None:
         while True:
             await asyncio.sleep(RENEW_SECONDS)
@@ -298,7 +303,7 @@ class Exchange:
                 continue
             asked_at = self._loop.time()  # the row is stamped after this, so it is believed for no longer than the database does
             try:
-                alive = await self.store.renew_lease(sleeping=self._sleeping)
+                alive = await self._renew(sleeping=self._sleeping)
             except StoreError as error:
                 self._tell(logging.WARNING, "lease not renewed", error)
                 continue
@@ -323,13 +328,11 @@ class Exchange:
             if not self._up.is_set() or self._loop.time() < self._reap_at:
                 continue
             try:
-                reaped = await self.store.reap_leases()
+                has_reaped = await self._duties.reap()
             except StoreError as error:
                 self._tell(logging.WARNING, "leases not reaped", error)
                 continue
-            for lease, released in reaped:
-                event(log, logging.WARNING, "dead server reaped", lease=lease, jobs_requeued=released)
-            if reaped:
+            if has_reaped:
                 self._holder.reopen_backlogs()
                 self._changed()
 
@@ -444,7 +447,7 @@ class Exchange:
                     await self._fall_asleep()
                 elif now <= self._pace.awake_until and self._sleeping:
                     self._sleeping = False
-                    await self.store.renew_lease(sleeping=False)
+                    await self._renew(sleeping=False)
             except StoreError as error:
                 self._tell(logging.INFO, "claim failed", error)
                 await asyncio.sleep(BACKOFF_SECONDS[0])
@@ -455,7 +458,7 @@ class Exchange:
     async def _fall_asleep(self) -> None:
         """Say that this one sleeps, then look once more: what was queued before it said so sends no NOTIFY."""
         self._sleeping = True
-        await self.store.renew_lease(sleeping=True)
+        await self._renew(sleeping=True)
         await self._look(poll=True)
 
     async def _look(self, *, poll: bool) -> bool:
@@ -468,7 +471,7 @@ class Exchange:
                 await self.function_ids.learn()
         now = self._loop.time()
         if now >= self._promote_at:
-            seconds = await self.store.promote_jobs()
+            seconds = await self._duties.promote()
             self._promote_at = now + (min(seconds, IDLE_POLL_SECONDS) if seconds is not None else IDLE_POLL_SECONDS)
             if seconds == 0:
                 self._claim_wanted.set()

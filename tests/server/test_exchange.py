@@ -35,12 +35,12 @@ def test_after_a_restart_of_the_database_a_new_server_lets_others_reconnect_befo
                 looked.set()
                 return []
 
-            async def renew_lease(self, *, sleeping: bool) -> bool:
+            async def renew_lease(self, *, sleeping: bool, duties_seconds: float | None = None) -> bool:
                 nonlocal renewals
                 renewals += 1
                 if renewals > 20:
                     renewed.set()
-                return await super().renew_lease(sleeping=sleeping)
+                return await super().renew_lease(sleeping=sleeping, duties_seconds=duties_seconds)
 
         made = Exchange(
             Dispatcher(Settings()),

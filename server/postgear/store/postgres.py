@@ -454,11 +454,12 @@ class PostgresStore:
         self._is_owner = True
         self.queue_name = data(result, 0, 1).decode()
 
-    async def renew_lease(self, *, sleeping: bool) -> bool:
+    async def renew_lease(self, *, sleeping: bool, duties_seconds: float | None = None) -> bool:
         """See ``base.Store``."""
         if not self._is_owner:
             return False
-        return boolean(await self._leasing.call(b"renew_lease", pack(">q", self.lease), pack(">?", sleeping)), 0, 0)
+        duties = None if duties_seconds is None else pack(">d", duties_seconds)
+        return boolean(await self._leasing.call(b"renew_lease", pack(">q", self.lease), pack(">?", sleeping), duties), 0, 0)
 
     async def end_lease(self) -> None:
         """See ``base.Store``."""

@@ -55,7 +55,7 @@ LEASE: Final = {
     b"misses_others": b"select exists (select from postgear.server where renewed_at <= greatest(pg_postmaster_start_time(),"
     b" pg_last_xact_replay_timestamp()))",
     b"owner_of": b"select name = $2::text and pid = $3::integer from postgear.server where lease = $1::bigint",
-    b"renew_lease": b"select postgear.renew_lease($1::bigint, $2::boolean)",
+    b"renew_lease": b"select postgear.renew_lease($1::bigint, $2::boolean, $3::float8)",
     b"end_lease": b"select postgear.end_lease($1::bigint)",
 }
 CLUSTER: Final = (

@@ -21,6 +21,7 @@ from .duties import Duties
 from .errors import SchemaError, StoreError, StoreInDoubt, StoreRefused, StoreUnavailable
 from .function_ids import FunctionIds
 from .job_holder import TICK_SECONDS, JobHolder
+from .listening import WORD, Listening
 from .logs import Reminder, event
 from .pace import BUSY_POLL_SECONDS, IDLE_POLL_SECONDS, POLL_SHARE, Pace
 from .store.postgres import PostgresStore
@@ -36,12 +37,8 @@ FINISH_RETRY_SECONDS: Final = 0.2
 SETTLE_SECONDS: Final = 10.0
 """How long a question waits for finishes to be stored before it is answered with an error."""
 RENEW_SECONDS: Final = 1.0
-REAP_SECONDS: Final = 0.5
 PROGRESS_SECONDS: Final = 1.0
 BACKOFF_SECONDS: Final = (0.05, 2.0)
-RECONNECT_SECONDS: Final = 3.0
-"""After the database was away for all, the first server to be back, or a new one after a restart, gives the others
-this long before it takes them for dead."""
 AWAY: Final = "database still away, retrying"
 STALLED: Final = "database does not commit, retrying"
 ADVICE: Final = "check that PostgreSQL runs and that the DSN is right; `postgear doctor` tells whether commits wait"
@@ -68,7 +65,6 @@ class Exchange:
         self._loop = asyncio.get_running_loop()
         self.store = make_store(self._notified, self._lost)
         self.function_ids = FunctionIds(holder, self.store)
-        self._duties = Duties(self.store, self._loop.time)
         self._changed = changed
         self._register = register
         self._lease_seconds = lease_seconds
@@ -89,7 +85,8 @@ class Exchange:
         self._sleeping = False
         self._promote_at = 0.0
         self.renewed_at = 0.0  # by the loop's clock
-        self._reap_at = 0.0
+        self._duties = Duties(self.store, self._up, self._look_again)
+        self.listening = Listening(self.store, self._up, self._down, lambda: self._sleeping)
         self._reminder = Reminder(log, self._loop.time)
         self._running: set[asyncio.Task[None]] = set()
         self.fatal: asyncio.Future[None] = self._loop.create_future()
@@ -119,7 +116,8 @@ class Exchange:
             self._finish_loop(),
             self._claim_loop(),
             self._lease_loop(),
-            self._reap_loop(),
+            self._duties.reap(),
+            self.listening.run(),
             self._tick_loop(),
         ):
             self._spawn(loop)
@@ -194,6 +192,9 @@ class Exchange:
 
     def _notified(self, payload: str) -> None:
         word, _, rest = payload.partition(" ")
+        if word == WORD:
+            self.listening.heard(payload)
+            return
         if word == "wake":
             self._holder.reopen_backlogs()
         elif word == "cancel" and rest.isdigit():
@@ -251,7 +252,7 @@ class Exchange:
             for job_id in lost:  # its row went back, though the answer was lost; claimed again it must not go back again
                 holder.postponed.pop(job_id, None)
                 self._postponing.pop(job_id, None)
-            self._reap_at = self._loop.time() + RECONNECT_SECONDS
+            self._duties.await_others()
         else:
             if self.store.lease:
                 event(log, logging.WARNING, "lease lost", lease=self.store.lease)
@@ -264,7 +265,7 @@ class Exchange:
             event(log, logging.INFO, "lease taken", lease=self.store.lease, queue=self.store.queue_name)
             await self._settle_submits(lease_lives=False)
             if await self.store.misses_others():
-                self._reap_at = self._loop.time() + RECONNECT_SECONDS
+                self._duties.await_others()
 
     async def _settle_submits(self, *, lease_lives: bool) -> None:
         """Learn what became of submits whose answer was lost."""
@@ -314,27 +315,17 @@ class Exchange:
                     self._claim_wanted.set()
                 if self._holder.suspended:
                     self._holder.suspended = False
-                    self._holder.reopen_backlogs()
-                    self._changed()
+                    self._look_again()
             else:
                 self._lost("others took this one for dead")
 
     def _on_renewed(self) -> None:
         """What else there is to do once a second while the lease lives."""
 
-    async def _reap_loop(self) -> None:
-        while True:
-            await asyncio.sleep(REAP_SECONDS * random.uniform(0.8, 1.0))
-            if not self._up.is_set() or self._loop.time() < self._reap_at:
-                continue
-            try:
-                has_reaped = await self._duties.reap()
-            except StoreError as error:
-                self._tell(logging.WARNING, "leases not reaped", error)
-                continue
-            if has_reaped:
-                self._holder.reopen_backlogs()
-                self._changed()
+    def _look_again(self) -> None:
+        """There may be jobs where none were."""
+        self._holder.reopen_backlogs()
+        self._changed()
 
     def _is_lease_in_doubt(self) -> bool:
         # By the clock itself: uvloop reads it once a turn, and the process may have been stopped in the midst of one.
@@ -409,8 +400,7 @@ class Exchange:
         if self._releasing:
             await self.store.release_jobs(self._releasing, given_out=True)
             self._releasing = []
-            self._holder.reopen_backlogs()
-            self._changed()
+            self._look_again()
         if self._postponing:
             now = self._loop.time()
             await self.store.postpone_jobs({job_id: at - now for job_id, at in self._postponing.items()})

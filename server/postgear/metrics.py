@@ -70,6 +70,9 @@ class Metrics:
         is_up = exchange.is_up and renewed <= READY_SECONDS
         add("postgear_database_up", "gauge", "Whether the database answers.", one(is_up))
         add("postgear_lease_renewed_seconds", "gauge", "Since the lease was last renewed.", one(renewed))
+        hears = exchange.listening.hears
+        about = "Whether the last notification that this server sent to itself arrived; left out before the first."
+        add("postgear_notifications_arrive", "gauge", about, () if hears is None else one(hears))
         add("postgear_connections", "gauge", "Clients and workers.", one(len(server.connections)))
         workers = [(_labels(function=_text(function.name)), len(function.workers)) for function in functions]
         add("postgear_workers", "gauge", "Workers here that can do a function.", workers)

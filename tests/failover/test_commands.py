@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +12,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
+from tests.failover.asking import get
 from tests.server.bytes import Peer
 from tests.server.load import PROGRAM, query, wait_for
 from tests.server_process import ServerProcess
@@ -126,16 +125,6 @@ def test_durability_is_set_for_functions_there_are(dsn: str) -> None:
     done = run("durability", "--dsn", dsn, "g", "local")
     assert (done.returncode, done.stderr.splitlines()[0]) == (2, "postgear: no such function: g")
     assert run("durability", "--dsn", dsn, "f", "perhaps").returncode == 2
-
-
-def get(server: ServerProcess, path: str) -> tuple[int, str]:
-    port = server.wait_for_log(r"http listens address=127\.0\.0\.1:(\d+)")[1]
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.read().decode()
 
 
 def test_http_tells_whether_a_server_lives_and_is_ready(start_server: Start, dsn: str) -> None:

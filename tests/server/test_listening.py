@@ -12,7 +12,7 @@ import pytest
 from postgear import listening
 from postgear.listening import Listening
 from postgear.store.postgres import PostgresStore
-from tests.failover.test_commands import get
+from tests.failover.asking import get
 from tests.server.bytes import Peer
 from tests.server.load import query, wait_for
 from tests.server.swallowing import SwallowingProxy

@@ -1,7 +1,8 @@
 """What a database knows of its servers, workers, standbys and itself: for ``postgear cluster`` and ``postgear doctor``.
 
 One look, over a connection of its own, without a server's help. There is no leader to be shown: what must be done once (requeue a
-dead server's jobs, queue those that are due) every server does, and the database sees to it that each is done once.
+dead server's jobs, queue those that are due) every one does, and the database sees to it that each is done once. Who did
+it last is.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ select current_database() as name, current_setting('server_version') as version,
 _MEMBERS = """
 select lease, kind, name, coalesce(nullif(address, ''), host, '') as address, pid, version,
     extract(epoch from clock_timestamp() - renewed_at)::float8 as renewed_seconds_ago,
+    extract(epoch from clock_timestamp() - duties_at)::float8 as duties_seconds_ago,
     case
         when renewed_at < clock_timestamp() - make_interval(secs => lease_seconds) then 'dead'
         when renewed_at < clock_timestamp() - interval '5 seconds' then 'late'
@@ -45,6 +47,12 @@ select lease, kind, name, coalesce(nullif(address, ''), host, '') as address, pi
 from postgear.server
 order by kind, lease
 """
+_NO_SCHEMA = (
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.UndefinedColumn,
+    psycopg.errors.UndefinedFunction,
+    psycopg.errors.InvalidSchemaName,
+)
 _STANDBYS = "select name, state, sync_state, lag_bytes, lag_seconds from postgear.standbys()"
 
 
@@ -62,7 +70,10 @@ class Database(NamedTuple):
 
 
 class Member(NamedTuple):
-    """A lease: a server, or a worker straight on the database. has_session: its advisory lock is seen. jobs: those it holds."""
+    """A lease: a server, or a worker straight on the database. has_session: its advisory lock is seen. jobs: those it holds.
+
+    duties_seconds_ago: when it had last done what each does for all (end dead leases, queue due jobs); None: it has not told.
+    """
 
     lease: int
     kind: str
@@ -71,6 +82,7 @@ class Member(NamedTuple):
     pid: int
     version: str
     renewed_seconds_ago: float
+    duties_seconds_ago: float | None
     state: str
     has_session: bool
     jobs: int
@@ -83,6 +95,12 @@ class Cluster(NamedTuple):
     database: Database
     members: list[Member]
     standbys: list[Standby]
+
+    @property
+    def last_at_duties(self) -> Member | None:
+        """Who did last what each does for all; None: nobody has told."""
+        told = [member for member in self.members if member.duties_seconds_ago is not None]
+        return min(told, key=lambda member: member.duties_seconds_ago or 0.0, default=None)
 
 
 def look(dsn: str) -> Cluster:
@@ -97,7 +115,7 @@ def session(dsn: str) -> Iterator[psycopg.Connection[Any]]:
     try:
         with psycopg.connect(**options(dsn, autocommit=True, client_encoding="utf8")) as connection:
             yield connection
-    except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedFunction, psycopg.errors.InvalidSchemaName) as error:
+    except _NO_SCHEMA as error:
         raise SchemaError(
             "the database has no schema postgear of this version; `postgear init` creates or upgrades it"
         ) from error

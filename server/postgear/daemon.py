@@ -153,7 +153,7 @@ class Server:
             listener = await self.loop.create_server(lambda: Connection(self), sock=each, backlog=config.backlog)
             self._listeners.append(listener)
         if config.http:
-            await self._listen_http(config.http)
+            await self._web.listen(config.http)
         if config.pid_file:
             self._write_pid_file(Path(config.pid_file))
         ready = self.loop.create_task(self._announce(dsn))
@@ -170,14 +170,6 @@ class Server:
         await self._stop_all()
         event(log, logging.INFO, "stopped")
         return 0
-
-    async def _listen_http(self, address: str) -> None:
-        host, _, port = address.rpartition(":")
-        try:
-            bound = await self._web.start(host.strip("[]"), int(port))
-        except OSError as error:
-            raise ConfigError(f"cannot listen on {address}: {error.strerror}; choose another with --http HOST:PORT") from None
-        event(log, logging.INFO, "http listens", address=f"{host}:{bound}")
 
     def _write_pid_file(self, path: Path) -> None:
         # After the listeners: whoever waits for the file may connect.

@@ -14,11 +14,11 @@ import psycopg
 
 from postgear import __version__, cluster, schema
 from postgear.errors import PostgearError, SchemaError
+from postgear.listening import ADVICE, HEARD_SECONDS
 
 OLD_SNAPSHOT_SECONDS: Final = 600
 """A transaction that is older keeps the dead rows of every finished job since; claims do not walk them, vacuum cannot clean."""
 SLOT_MAX_BYTES: Final = 1 << 30
-NOTIFY_SECONDS: Final = 2.0
 OLDEST_VERSION: Final = 140_000
 
 
@@ -212,6 +212,7 @@ def _leases(connection: Connection) -> Iterator[Finding]:
 
 
 def _notify(connection: Connection) -> Iterator[Finding]:
+    """Try the way from here; each server tries its own (``listening``), and tells its log and its metrics."""
     usage = float(_one(connection, "select pg_notification_queue_usage()"))
     if usage > 0.1:
         advice = "a session that listens is in a long transaction: end it"
@@ -220,13 +221,12 @@ def _notify(connection: Connection) -> Iterator[Finding]:
     connection.execute(f"listen {channel}")
     started = time.monotonic()
     connection.execute(f"notify {channel}")
-    if next(connection.notifies(timeout=NOTIFY_SECONDS, stop_after=1), None) is None:
-        advice = "connect to PostgreSQL itself: a pooler in transaction mode passes on no notifications"
-        yield Finding(Level.FAIL, "notify", f"a NOTIFY did not come back within {NOTIFY_SECONDS:g} s", advice)
+    if next(connection.notifies(timeout=HEARD_SECONDS, stop_after=1), None) is None:
+        yield Finding(Level.FAIL, "notify", f"a NOTIFY did not come back within {HEARD_SECONDS:g} s", ADVICE)
         connection.execute(f"unlisten {channel}")
         return
     seconds = time.monotonic() - started
-    if seconds > NOTIFY_SECONDS:
+    if seconds > HEARD_SECONDS:
         text = f"a NOTIFY came back after {seconds:.1f} s: its commit had to wait"
         yield Finding(Level.WARN, "notify", text, "see what commits wait for: a synchronous standby that is away, a slow disk")
     else:

@@ -17,10 +17,12 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
 from .connecting import ANSWER_SECONDS, first_line
+from .duties import Duties
 from .errors import SchemaError, StoreError, StoreInDoubt, StoreRefused, StoreUnavailable
 from .finishes import Finishes, tell_stale
 from .function_ids import FunctionIds
 from .job_holder import TICK_SECONDS, JobHolder
+from .listening import WORD, Listening
 from .logs import Reminder, event
 from .pace import BUSY_POLL_SECONDS, IDLE_POLL_SECONDS, POLL_SHARE, Pace
 from .store.postgres import PostgresStore
@@ -31,13 +33,8 @@ log = logging.getLogger("postgear.exchange")
 CLAIM_MAX_BYTES: Final = 16 * 1024 * 1024
 """Most workload bytes in one claim, so that a window of large jobs does not fill the memory."""
 RENEW_SECONDS: Final = 1.0
-REAP_SECONDS: Final = 0.5
-EXPIRE_SECONDS: Final = 10.0
 PROGRESS_SECONDS: Final = 1.0
 BACKOFF_SECONDS: Final = (0.05, 2.0)
-RECONNECT_SECONDS: Final = 3.0
-"""After the database was away for all, the first server to be back, or a new one after a restart, gives the others
-this long before it takes them for dead."""
 AWAY: Final = "database still away, retrying"
 STALLED: Final = "database does not commit, retrying"
 ADVICE: Final = "check that PostgreSQL runs and that the DSN is right; `postgear doctor` tells whether commits wait"
@@ -71,7 +68,7 @@ class Exchange:
         self._down = asyncio.Event()
         self._down.set()
         self._finishes = Finishes(
-            holder, self.store, self._up, tell=self._tell, released=self._on_released, postponed=self._look_soon
+            holder, self.store, self._up, tell=self._tell, released=self._look_again, postponed=self._look_soon
         )
         self._claim_wanted = asyncio.Event()
         self._claiming = asyncio.Lock()  # held while a claim is under way
@@ -79,7 +76,8 @@ class Exchange:
         self._sleeping = False
         self._promote_at = 0.0
         self.renewed_at = 0.0  # by the loop's clock
-        self._reap_at = 0.0
+        self._duties = Duties(self.store, self._up, self._look_again)
+        self.listening = Listening(self.store, self._up, self._down, lambda: self._sleeping)
         self._reminder = Reminder(log, self._loop.time)
         self._running: set[asyncio.Task[None]] = set()
         self.fatal: asyncio.Future[None] = self._loop.create_future()
@@ -109,8 +107,9 @@ class Exchange:
             self._finishes.run(),
             self._claim_loop(),
             self._lease_loop(),
-            self._reap_loop(),
-            self._expire_loop(),
+            self._duties.reap(),
+            self._duties.expire(),
+            self.listening.run(),
             self._tick_loop(),
         ):
             self._spawn(loop)
@@ -171,6 +170,9 @@ class Exchange:
 
     def _notified(self, payload: str) -> None:
         word, _, rest = payload.partition(" ")
+        if word == WORD:
+            self.listening.heard(payload)
+            return
         if word == "wake":
             self._holder.reopen_backlogs()
         elif word == "cancel" and rest.isdigit():
@@ -217,14 +219,14 @@ class Exchange:
     async def _settle_held(self) -> None:
         """Renew the lease or take another, and settle with the database what is held here."""
         holder = self._holder
-        if self.store.lease and await self.store.renew_lease(sleeping=False):
+        if self.store.lease and await self._renew(sleeping=False):
             await self._settle_submits(lease_lives=True)  # first: what they brought is held from then on
             # Released with all that is not held. Once more would be once too often: they may be claimed again by then.
             self._finishes.forget_releases()
             lost = await self.store.release_others([*holder.held_ids(), *self._finishes.held_ids()])
             holder.drop_held(lost)
             self._finishes.drop_postponed(lost)  # though the answer was lost; claimed again they must not go back again
-            self._reap_at = self._loop.time() + RECONNECT_SECONDS
+            self._duties.await_others()
         else:
             if self.store.lease:
                 event(log, logging.WARNING, "lease lost", lease=self.store.lease)
@@ -236,7 +238,7 @@ class Exchange:
             event(log, logging.INFO, "lease taken", lease=self.store.lease, queue=self.store.queue_name)
             await self._settle_submits(lease_lives=False)
             if await self.store.misses_others():
-                self._reap_at = self._loop.time() + RECONNECT_SECONDS
+                self._duties.await_others()
 
     async def _settle_submits(self, *, lease_lives: bool) -> None:
         """Learn what became of submits whose answer was lost."""
@@ -265,6 +267,9 @@ class Exchange:
         if self._up.is_set():
             event(log, level, name, **fields, reason=error)
 
+    async def _renew(self, *, sleeping: bool) -> bool:
+        return await self.store.renew_lease(sleeping=sleeping, duties_seconds=self._duties.done_seconds_ago)
+
     async def _lease_loop(self) -> None:
         while True:
             await asyncio.sleep(RENEW_SECONDS)
@@ -272,7 +277,7 @@ class Exchange:
                 continue
             asked_at = self._loop.time()  # the row is stamped after this, so it is believed for no longer than the database does
             try:
-                alive = await self.store.renew_lease(sleeping=self._sleeping)
+                alive = await self._renew(sleeping=self._sleeping)
             except StoreError as error:
                 self._tell(logging.WARNING, "lease not renewed", error)
                 continue
@@ -283,38 +288,17 @@ class Exchange:
                     self._claim_wanted.set()
                 if self._holder.suspended:
                     self._holder.suspended = False
-                    self._holder.reopen_backlogs()
-                    self._changed()
+                    self._look_again()
             else:
                 self._lost("others took this one for dead")
 
     def _on_renewed(self) -> None:
         """What else there is to do once a second while the lease lives."""
 
-    async def _reap_loop(self) -> None:
-        while True:
-            await asyncio.sleep(REAP_SECONDS * random.uniform(0.8, 1.0))
-            if not self._up.is_set() or self._loop.time() < self._reap_at:
-                continue
-            try:
-                reaped = await self.store.reap_leases()
-            except StoreError as error:
-                self._tell(logging.WARNING, "leases not reaped", error)
-                continue
-            for lease, released in reaped:
-                event(log, logging.WARNING, "dead server reaped", lease=lease, jobs_requeued=released)
-            if reaped:
-                self._holder.reopen_backlogs()
-                self._changed()
-
-    async def _expire_loop(self) -> None:
-        while True:
-            await asyncio.sleep(EXPIRE_SECONDS * random.uniform(0.8, 1.0))
-            try:
-                while self._up.is_set() and await self.store.expire_results():
-                    pass
-            except StoreError as error:
-                self._tell(logging.WARNING, "results not expired", error)
+    def _look_again(self) -> None:
+        """There may be jobs where none were."""
+        self._holder.reopen_backlogs()
+        self._changed()
 
     def _is_lease_in_doubt(self) -> bool:
         # By the clock itself: uvloop reads it once a turn, and the process may have been stopped in the midst of one.
@@ -344,10 +328,6 @@ class Exchange:
         except StoreError as error:
             self._tell(logging.INFO, "progress not recorded", error)
 
-    def _on_released(self) -> None:
-        self._holder.reopen_backlogs()
-        self._changed()
-
     def _look_soon(self) -> None:
         """Look for scheduled jobs: some were added."""
         self._promote_at = 0.0
@@ -374,7 +354,7 @@ class Exchange:
                     await self._fall_asleep()
                 elif now <= self._pace.awake_until and self._sleeping:
                     self._sleeping = False
-                    await self.store.renew_lease(sleeping=False)
+                    await self._renew(sleeping=False)
             except StoreError as error:
                 self._tell(logging.INFO, "claim failed", error)
                 await asyncio.sleep(BACKOFF_SECONDS[0])
@@ -385,7 +365,7 @@ class Exchange:
     async def _fall_asleep(self) -> None:
         """Say that this one sleeps, then look once more: what was queued before it said so sends no NOTIFY."""
         self._sleeping = True
-        await self.store.renew_lease(sleeping=True)
+        await self._renew(sleeping=True)
         await self._look(poll=True)
 
     async def _look(self, *, poll: bool) -> bool:
@@ -398,7 +378,7 @@ class Exchange:
                 await self.function_ids.learn()
         now = self._loop.time()
         if now >= self._promote_at:
-            seconds = await self.store.promote_jobs()
+            seconds = await self._duties.promote()
             self._promote_at = now + (min(seconds, IDLE_POLL_SECONDS) if seconds is not None else IDLE_POLL_SECONDS)
             if seconds == 0:
                 self._claim_wanted.set()

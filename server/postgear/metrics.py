@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from .errors import StoreError
 from .job import FunctionCount
+from .metric_text import MetricText, labels
 
 if TYPE_CHECKING:
     from .daemon import Server
@@ -21,9 +21,6 @@ READY_SECONDS: Final = 3.0
 
 DATABASE_SECONDS: Final = 2.0
 """How long a scrape waits for the database, and as long again for a count of the queue: less than ``web.REQUEST_SECONDS``."""
-
-Sample = tuple[str, float]
-"""Labels as they are written, in braces or empty; and the value."""
 
 
 class Metrics:
@@ -53,77 +50,75 @@ class Metrics:
     async def metrics(self) -> tuple[int, str]:
         """Return all of them. What the database does not answer in time is left out; a count of the queue that takes longer is
         shown by a later scrape, and until then the one before it."""
-        lines: list[str] = []
+        page = MetricText()
+        add = page.add
         server = self._server
         dispatcher, exchange = server.dispatcher, server.exchange
         functions = list(dispatcher.functions.values())
 
-        def add(name: str, kind: str, about: str, samples: Iterable[Sample]) -> None:
-            lines.extend((f"# HELP {name} {about}", f"# TYPE {name} {kind}"))
-            lines.extend(f"{name}{labels} {value:g}" for labels, value in samples)
-
-        def one(value: float) -> Sequence[Sample]:
-            return (("", value),)
-
-        add("postgear_info", "gauge", "Always 1.", [(_labels(version=server.version, name=server.config.name), 1)])
+        add("postgear_info", "gauge", "Always 1.", [(labels(version=server.version, name=server.config.name), 1)])
         renewed = server.loop.time() - exchange.renewed_at
         is_up = exchange.is_up and renewed <= READY_SECONDS
-        add("postgear_database_up", "gauge", "Whether the database answers.", one(is_up))
-        add("postgear_lease_renewed_seconds", "gauge", "Since the lease was last renewed.", one(renewed))
-        add("postgear_connections", "gauge", "Clients and workers.", one(len(server.connections)))
-        workers = [(_labels(function=_text(function.name)), len(function.workers)) for function in functions]
+        add("postgear_database_up", "gauge", "Whether the database answers.", is_up)
+        add("postgear_lease_renewed_seconds", "gauge", "Since the lease was last renewed.", renewed)
+        hears = exchange.listening.hears
+        about = "Whether the last notification that this server sent to itself arrived; left out before the first."
+        add("postgear_notifications_arrive", "gauge", about, () if hears is None else hears)
+        add("postgear_connections", "gauge", "Clients and workers.", len(server.connections))
+        workers = [(labels(function=_text(function.name)), len(function.workers)) for function in functions]
         add("postgear_workers", "gauge", "Workers here that can do a function.", workers)
-        running = [(_labels(function=_text(function.name)), function.running) for function in functions]
+        running = [(labels(function=_text(function.name)), function.running) for function in functions]
         add("postgear_jobs_running", "gauge", "Jobs that run at workers of this server.", running)
-        add("postgear_jobs_in_memory", "gauge", "Jobs claimed ahead, running, or in the foreground.", one(len(dispatcher.jobs)))
+        add("postgear_jobs_in_memory", "gauge", "Jobs claimed ahead, running, or in the foreground.", len(dispatcher.jobs))
         counts = exchange.submit_counts
         about = "Background submits by what became of them."
-        add("postgear_submits_total", "counter", about, [(_labels(outcome=outcome), counts[outcome]) for outcome in counts])
+        add("postgear_submits_total", "counter", about, [(labels(outcome=outcome), counts[outcome]) for outcome in counts])
         if is_up:
             with contextlib.suppress(StoreError, TimeoutError):  # it went away meanwhile, which the next scrape tells
                 async with asyncio.timeout(DATABASE_SECONDS):
-                    await self._add_database(add)
+                    await self._add_database(page)
             await self._count()
             queue = [
-                (_labels(function=_text(count.name), state=state), jobs)
+                (labels(function=_text(count.name), state=state), jobs)
                 for count in self._counts
                 for state, jobs in (("high", count.high), ("normal", count.normal), ("low", count.low), ("held", count.held))
             ]
             about = "Background jobs in the database: waiting by priority, or held by a server."
             add("postgear_queue_jobs", "gauge", about, queue)
-        return 200, "\n".join(lines) + "\n"
+        return 200, page.text()
 
-    async def _add_database(self, add: _Add) -> None:
+    async def _add_database(self, page: MetricText) -> None:
+        add = page.add
         store = self._server.exchange.store
         standbys = await store.standbys()
         has_sync = await store.has_sync_standby(asking=True)
         about = "Whether commits wait for a synchronous standby, and one is connected."
-        add("postgear_sync_standby_connected", "gauge", about, (("", has_sync),))
-        labelled = [(_labels(standby=each.name, sync_state=each.sync_state or "unknown"), each) for each in standbys]
-        lags = [(labels, each.lag_bytes) for labels, each in labelled if each.lag_bytes is not None]
+        add("postgear_sync_standby_connected", "gauge", about, has_sync)
+        labelled = [(labels(standby=each.name, sync_state=each.sync_state or "unknown"), each) for each in standbys]
+        lags = [(written, each.lag_bytes) for written, each in labelled if each.lag_bytes is not None]
         add("postgear_standby_lag_bytes", "gauge", "WAL that a standby has not yet written to its disk.", lags)
-        delays = [(labels, each.lag_seconds) for labels, each in labelled if each.lag_seconds is not None]
+        delays = [(written, each.lag_seconds) for written, each in labelled if each.lag_seconds is not None]
         add("postgear_standby_lag_seconds", "gauge", "How long its last confirmation took.", delays)
         timeline = 0 if store.cluster is None else int(store.cluster.timeline, 16)
-        add("postgear_timeline", "gauge", "PostgreSQL's timeline; it changes when a standby is promoted.", (("", timeline),))
-        relays = [(_labels(outbox=each.outbox), each) for each in await store.relays()]
+        add("postgear_timeline", "gauge", "PostgreSQL's timeline; it changes when a standby is promoted.", timeline)
+        relays = [(labels(outbox=each.outbox), each) for each in await store.relays()]
         if relays:
             about = "Whether a relay works on an outbox and can read it."
-            add("postgear_relay_working", "gauge", about, [(labels, each.is_working) for labels, each in relays])
-            waiting = [(labels, each.waiting) for labels, each in relays if each.waiting is not None]
+            add("postgear_relay_working", "gauge", about, [(written, each.is_working) for written, each in relays])
+            waiting = [(written, each.waiting) for written, each in relays if each.waiting is not None]
             add("postgear_relay_rows_waiting", "gauge", "Rows in an outbox as seen last, counted up to 100,000.", waiting)
-            oldest = [(labels, each.oldest_seconds or 0) for labels, each in relays]
+            oldest = [(written, each.oldest_seconds or 0) for written, each in relays]
             add(
                 "postgear_relay_oldest_seconds",
                 "gauge",
                 "The age of the oldest row in an outbox, or of the last look while nobody reads it; 0 for none.",
                 oldest,
             )
-            rates = [(labels, each.rows_per_second or 0) for labels, each in relays]
+            rates = [(written, each.rows_per_second or 0) for written, each in relays]
             add("postgear_relay_rows_per_second", "gauge", "Rows moved in the last second.", rates)
-            moved = [(labels, each.moved) for labels, each in relays]
+            moved = [(written, each.moved) for written, each in relays]
             add("postgear_relay_rows_moved_total", "counter", "Rows that became jobs.", moved)
-            failed = [(labels, each.failed) for labels, each in relays]
+            failed = [(written, each.failed) for written, each in relays]
             add("postgear_relay_rows_failed_total", "counter", "Rows set aside, for they could be no job.", failed)
 
     async def _count(self) -> None:
@@ -137,17 +132,6 @@ class Metrics:
             self._counts = await self._server.admin.counts()
         except StoreError:
             self._counts = []
-
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    _Add = Callable[[str, str, str, Iterable[Sample]], None]
-
-
-def _labels(**labels: str) -> str:
-    escaped = {name: value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n") for name, value in labels.items()}
-    return "{" + ",".join(f'{name}="{value}"' for name, value in escaped.items()) + "}"
 
 
 def _text(name: bytes) -> str:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
     from sqlalchemy import Connection
 
-VERSION: Final = "0006"
+VERSION: Final = "0007"
 """The revision this release works with: Alembic's head, known without importing Alembic."""
 
 _SQL_FILES: Final = ("functions/*.sql", "triggers/*.sql", "views.sql", "roles.sql")

@@ -8,8 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
+
+from .errors import ConfigError
+from .logs import event
+
+log = logging.getLogger("postgear.web")
 
 Page = Callable[[], Awaitable[tuple[int, str]]]
 """Returns status and text."""
@@ -27,10 +33,14 @@ class Web:
         self._pages = pages
         self._server: asyncio.Server | None = None
 
-    async def start(self, host: str, port: int) -> int:
-        """Listen; returns the port. Raises OSError."""
-        self._server = await asyncio.start_server(self._serve, host, port, limit=REQUEST_MAX_BYTES)
-        return int(self._server.sockets[0].getsockname()[1])
+    async def listen(self, address: str) -> None:
+        """Listen on HOST:PORT, and log on which port where that is 0. Raises ConfigError."""
+        host, _, port = address.rpartition(":")
+        try:
+            self._server = await asyncio.start_server(self._serve, host.strip("[]"), int(port), limit=REQUEST_MAX_BYTES)
+        except OSError as error:
+            raise ConfigError(f"cannot listen on {address}: {error.strerror}; choose another with --http HOST:PORT") from None
+        event(log, logging.INFO, "http listens", address=f"{host}:{self._server.sockets[0].getsockname()[1]}")
 
     def close(self) -> None:
         """Listen no more."""

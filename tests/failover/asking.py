@@ -1,8 +1,12 @@
-"""What the failover tests ask of servers: to acknowledge, to acknowledge nothing, to run everything."""
+"""What the failover tests ask of servers: to acknowledge, to acknowledge nothing, to run everything; and their pages."""
 
 from __future__ import annotations
 
+import re
 import time
+import urllib.error
+import urllib.request
+from typing import Protocol
 
 import pytest
 
@@ -45,3 +49,20 @@ def run_all(server: Address, handles: set[bytes]) -> None:
         wait_for(lambda: handles <= set(runner.ran), "every acknowledged job has run", 30)
     finally:
         runner.stop()
+
+
+class Logging(Protocol):
+    """A process whose log can be waited for."""
+
+    def wait_for_log(self, pattern: str) -> re.Match[str]: ...
+
+
+def get(program: Logging, path: str) -> tuple[int, str]:
+    """Return status and text of a page of ``--http 127.0.0.1:0``."""
+    port = program.wait_for_log(r"http listens address=127\.0\.0\.1:(\d+)")[1]
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()

@@ -239,15 +239,16 @@ class Standby:
         """What was logged since the last start."""
         return self.log()[self._from :]
 
-    def wait_for_log(self, pattern: str, seconds: float = SECONDS) -> None:
+    def wait_for_log(self, pattern: str, seconds: float = SECONDS) -> re.Match[str]:
         """Wait until a line since the last start matches."""
         deadline = time.monotonic() + seconds
-        while not re.search(pattern, self.said(), re.MULTILINE):
+        while not (found := re.search(pattern, self.said(), re.MULTILINE)):
             assert self._process is not None
             ended = self._process.poll()
             assert ended is None, f"it ended with {ended} before it logged {pattern!r}:\n{self.said()}"
             assert time.monotonic() < deadline, f"no {pattern!r} in the log after {seconds} s:\n{self.said()}"
             time.sleep(0.01)
+        return found
 
     def wait(self) -> int:
         """Wait for the end of the process."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from typing import Any
 
 import psycopg
+import pytest
 from psycopg.conninfo import make_conninfo
 
+from tests.failover.asking import get
 from tests.server.bytes import Peer
 from tests.server.load import PROGRAM, query, wait_for
 from tests.server_process import ServerProcess
@@ -95,7 +95,11 @@ def test_cluster_shows_servers_and_what_they_hold(dsn: str, start_server: Start)
     worker.can_do(b"f")
     client.submit("SUBMIT_JOB_BG", b"f", b"", b"")
     worker.grab()
+    told = "select count(*)::integer from postgear.server where duties_at > started_at"
+    wait_for(lambda: query(dsn, told) == [(2,)], "both have done their duties")
     shown = json.loads(run("cluster", "--dsn", dsn, "--json").stdout)
+    assert shown["duties"]["seconds_ago"] == min(each["duties_seconds_ago"] for each in shown["members"])
+    assert shown["duties"]["lease"] in [each["lease"] for each in shown["members"]]
     assert [(each["name"], each["kind"], each["jobs"], each["has_session"]) for each in shown["members"]] == [
         ("a", "server", 1, True),
         ("b", "server", 0, True),
@@ -105,6 +109,7 @@ def test_cluster_shows_servers_and_what_they_hold(dsn: str, start_server: Start)
     assert shown["standbys"] == []
     text = run("cluster", "--dsn", dsn).stdout
     assert second.address in text
+    assert re.search("^duties last done by [ab] [0-9.]+ s ago; each does them, there is no leader$", text, re.MULTILINE)
     assert ", timeline 1 at " in text
     assert max(map(len, text.splitlines()[1:])) <= 80
     assert "no standby" in text
@@ -155,16 +160,6 @@ def test_a_kept_result_is_printed_as_it_is(dsn: str) -> None:
         assert (told.returncode, told.stdout, told.stderr) == (code, "", f"postgear: {text}\n")
 
 
-def get(server: ServerProcess, path: str) -> tuple[int, str]:
-    port = server.wait_for_log(r"http listens address=127\.0\.0\.1:(\d+)")[1]
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.read().decode()
-
-
 def test_http_tells_whether_a_server_lives_and_is_ready(start_server: Start, dsn: str) -> None:
     server = start_server("--http", "127.0.0.1:0")
     assert get(server, "/live") == (200, "live\n")
@@ -199,3 +194,20 @@ def test_metrics_are_in_prometheus_text(start_server: Start) -> None:
     assert samples['postgear_queue_jobs{function="f\\"\\\\xff",state="normal"}'] == 1
     assert samples["postgear_sync_standby_connected"] == 0
     assert samples["postgear_timeline"] == 1
+
+
+@pytest.mark.parametrize("duty", ["reap_leases", "promote_jobs"])
+def test_a_duty_that_fails_is_seen_by_the_time_of_the_last_that_did_not(dsn: str, start_server: Start, duty: str) -> None:
+    def meets(condition: str) -> bool:
+        return query(dsn, f"select {condition} from postgear.server") == [(True,)]
+
+    start_server()
+    wait_for(lambda: meets("renewed_at - duties_at < interval '1.5 seconds'"), "the duties are done")
+    ((result,),) = query(dsn, "select pg_get_function_result(%s::regprocedure)", f"postgear.{duty}()")
+    query(
+        dsn,
+        f"create or replace function postgear.{duty}() returns {result} language plpgsql as $$ begin raise 'not today'; end $$",
+    )
+    wait_for(lambda: meets("renewed_at - duties_at > interval '3 seconds'"), "the time stands still")
+    (member,) = json.loads(run("cluster", "--dsn", dsn, "--json").stdout)["members"]
+    assert member["duties_seconds_ago"] - member["renewed_seconds_ago"] > 3

@@ -116,7 +116,7 @@ def _git(root: Path, *words: str) -> bytes:
     return subprocess.run(["git", *words], cwd=root, capture_output=True, check=True).stdout
 
 
-@pytest.fixture(params=["0003", "0004", "0005", "0006"])
+@pytest.fixture(params=["0003", "0004", "0005", "0006", "0007"])
 def old_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OldServer]:
     server = OldServer(request.param, tmp_path)
     yield server

@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from postgear.standby.decision import Facts, Hearing, Rules, Verdict, Witnessed, decide
+from postgear.standby.decision import Facts, Hearing, Rules, Verdict, Witnessed, decide, prospect
+from postgear.standby.pages import Report, metrics, unready
+from postgear.standby.state import Role
 from postgear.standby.synchrony import Sighting, StandbyNames, Synchrony, parse_names
 
 RULES = Rules(auto_promote=True, loss_seconds=4, trust_seconds=60)
@@ -172,6 +174,19 @@ def test_a_demand_that_ends_ends_the_confirmation(change: dict[str, object]) -> 
     assert not synchrony.is_confirmed
 
 
+def test_since_when_it_is_confirmed_is_known_until_that_ends() -> None:
+    synchrony = confirmed()
+    for now in (3, 4):
+        synchrony.saw(SEEN, now)
+    assert (synchrony.confirmed_since, synchrony.confirmed_at) == (2, 4)
+    synchrony.saw(replace(SEEN, standby_names=""), 5)
+    for now in (6, 7, 8):
+        synchrony.saw(SEEN, now)
+    assert synchrony.confirmed_since == 7
+    synchrony.remembered(3, 90)
+    assert synchrony.confirmed_since == 3
+
+
 def test_a_standby_that_was_away_when_the_demand_came_back_is_not_confirmed() -> None:
     synchrony = confirmed()
     synchrony.saw(replace(AWAY, standby_names="", settings_loaded="1"), 3)
@@ -235,3 +250,93 @@ def test_a_process_that_was_stopped_itself_listens_anew() -> None:
     hearing.heard(31.0)
     hearing.heard(29.0)
     assert hearing.heard_at == 31.0
+
+
+HEARD = replace(LOST, heard_at=999.9, confirmed_at=999.9)
+REPORT = Report(
+    name="b",
+    role=Role.REPLICA,
+    is_stopping=False,
+    is_serving=False,
+    is_auto_promote=True,
+    facts=HEARD,
+    verdict=Verdict.HEARD,
+    prospect=Verdict.PROMOTE,
+    confirmed_since=940.0,
+    is_streaming=True,
+    lag_bytes=7,
+)
+
+
+@pytest.mark.parametrize(
+    ("change", "said", "verdict"),
+    [
+        ({}, (), Verdict.PROMOTE),
+        ({}, (REACHES_DATABASE,), Verdict.PROMOTE),  # by way of the primary
+        ({}, (UNREACHABLE, REACHABLE), Verdict.PROMOTE),
+        ({}, (UNREACHABLE,), Verdict.ISOLATED),
+        ({"is_confirmed": False}, (), Verdict.NOT_SYNCHRONOUS),
+        ({"is_detached": True}, (), Verdict.DETACHED),
+        ({"is_replica_up": False}, (), Verdict.REPLICA_AWAY),
+        ({"is_demoted": True}, (), Verdict.DEMOTED),
+        ({"replayed_lsn": 499}, (), Verdict.BEHIND),
+        # It is lost already: what the witnesses say of this silence counts.
+        ({"heard_at": 995.0, "witnesses": (UNREACHABLE,)}, (REACHABLE,), Verdict.ISOLATED),
+        ({"heard_at": 995.0, "witnesses": (REACHES_DATABASE,)}, (REACHES_DATABASE,), Verdict.WITNESSED),
+    ],
+)
+def test_what_would_be_done_is_known_while_the_primary_is_heard(
+    change: dict[str, object], said: tuple[Witnessed, ...], verdict: Verdict
+) -> None:
+    facts = replace(HEARD, **change)  # type: ignore[arg-type]
+    assert prospect(facts, RULES, said) is verdict
+
+
+@pytest.mark.parametrize(
+    ("change", "why_not"),
+    [
+        ({}, ""),
+        ({"is_stopping": True}, "stopping"),
+        (
+            {"prospect": Verdict.NOT_ASKED},
+            "it would not take over; the log would say: primary lost, this replica may be promoted",
+        ),
+        ({"role": Role.PROMOTING}, "promoting"),
+        ({"role": Role.PROMOTED}, "promoted, but the server does not run"),
+        ({"role": Role.PROMOTED, "is_serving": True}, ""),
+        ({"role": Role.PROMOTED, "is_serving": True, "is_stopping": True}, "stopping"),
+    ],
+)
+def test_a_standby_is_ready_if_it_would_take_over_or_serves(change: dict[str, object], why_not: str) -> None:
+    assert unready(replace(REPORT, **change)) == why_not  # type: ignore[arg-type]
+
+
+def samples(report: Report) -> dict[str, float]:
+    lines = [line.rpartition(" ") for line in metrics(report).splitlines() if not line.startswith("#")]
+    return {name.removeprefix("postgear_standby_"): float(value) for name, _, value in lines}
+
+
+def test_the_numbers_of_a_standby() -> None:
+    found = samples(REPORT)
+    assert [name for name in found if name.startswith("role") and found[name]] == ['role{role="replica"}']
+    assert [name for name in found if name.startswith("verdict") and found[name]] == ['verdict{verdict="heard"}']
+    assert {name: round(value, 1) for name, value in found.items() if "{" not in name} == {
+        "ready": 1,
+        "auto_promote": 1,
+        "synchronous": 1,
+        "synchronous_seconds": 60,
+        "confirmed_seconds": 0.1,
+        "primary_silent_seconds": 0.1,
+        "streaming": 1,
+        "replay_lag_bytes": 7,
+        "detached": 0,
+    }
+
+
+def test_what_is_not_known_is_no_number() -> None:
+    before = {"synchronous_seconds", "confirmed_seconds", "replay_lag_bytes"}
+    of_another_boot = replace(REPORT, confirmed_since=float("-inf"), lag_bytes=None)
+    assert not before & samples(of_another_boot).keys()
+    assert "synchronous_seconds" not in samples(replace(REPORT, facts=replace(HEARD, is_confirmed=False)))
+    promoted = samples(replace(REPORT, role=Role.PROMOTED, is_serving=True))
+    assert {name for name in promoted if "{" not in name} == {"ready", "auto_promote", "server_running"}

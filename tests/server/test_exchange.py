@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from postgear import exchange
+from postgear import duties, exchange
 from postgear.dispatch.dispatcher import Dispatcher
 from postgear.dispatch.messages import Settings
 from postgear.exchange import Exchange
@@ -22,8 +22,8 @@ def test_after_a_restart_of_the_database_a_new_server_lets_others_reconnect_befo
     query(dsn, "select postgear.register_server('another', '127.0.0.1:2', 1, '1', 15)")
     if was_restarted:
         query(dsn, "update postgear.server set renewed_at = pg_postmaster_start_time() - interval '1 second'")
-    monkeypatch.setattr(exchange, "RECONNECT_SECONDS", 3600.0)
-    monkeypatch.setattr(exchange, "REAP_SECONDS", 0.001)
+    monkeypatch.setattr(duties, "RECONNECT_SECONDS", 3600.0)
+    monkeypatch.setattr(duties, "REAP_SECONDS", 0.001)
     monkeypatch.setattr(exchange, "RENEW_SECONDS", 0.01)
 
     async def run() -> None:
@@ -35,12 +35,12 @@ def test_after_a_restart_of_the_database_a_new_server_lets_others_reconnect_befo
                 looked.set()
                 return []
 
-            async def renew_lease(self, *, sleeping: bool) -> bool:
+            async def renew_lease(self, *, sleeping: bool, duties_seconds: float | None = None) -> bool:
                 nonlocal renewals
                 renewals += 1
                 if renewals > 20:
                     renewed.set()
-                return await super().renew_lease(sleeping=sleeping)
+                return await super().renew_lease(sleeping=sleeping, duties_seconds=duties_seconds)
 
         made = Exchange(
             Dispatcher(Settings()),

@@ -18,6 +18,7 @@ from postgear.embedded import EmbeddedPostgres
 from postgear.errors import StoreInDoubt
 from postgear.job import SubmitBatch
 from postgear.store.postgres import PostgresStore
+from postgear.store.session import StoreLocked
 from tests.store.test_sql_functions import Connection, rows, value, workloads
 
 
@@ -104,3 +105,34 @@ def test_who_joins_a_job_that_only_the_primary_has_waits_for_the_standby(synchro
         wait_for_standby(admin, "''")
         assert joined == [handle]
         assert warnings == ["WARNING"]
+
+
+def test_a_notification_waits_for_no_commit_that_waits_for_the_standby(synchronous_dsn: str) -> None:
+    async def run() -> None:
+        store = PostgresStore(synchronous_dsn, "a")
+        await store.connect()
+        await store.notify("before")
+        wait_for_standby(admin, "'nobody'")
+        waiting = "select count(*) from pg_stat_activity where pid = %s and wait_event = 'SyncRep'"
+        thread.start()
+        while not value(admin, waiting, notifying.info.backend_pid):
+            await asyncio.sleep(0.01)
+        with pytest.raises(StoreLocked):
+            await store.notify("meanwhile")
+        wait_for_standby(admin, "''")
+        await store.notify("after")
+        store.close()
+
+    def queue() -> None:
+        with notifying.transaction():
+            notifying.execute("create table written ()")
+            notifying.execute("notify postgear")
+
+    with (
+        psycopg.connect(synchronous_dsn, autocommit=True) as admin,
+        psycopg.connect(synchronous_dsn, autocommit=True) as notifying,
+    ):
+        admin.execute("set synchronous_commit = local")
+        thread = threading.Thread(target=queue)
+        asyncio.run(run())
+        thread.join()

@@ -94,10 +94,12 @@ def _cluster(arguments: argparse.Namespace) -> int:
     from postgear.tables import print_rows
 
     found = cluster.look(dsn(arguments.dsn))
+    last = found.last_at_duties
     if arguments.json:
         shown = {
             "database": found.database._asdict(),
             "members": [member._asdict() for member in found.members],
+            "duties": last and {"name": last.name, "lease": last.lease, "seconds_ago": last.duties_seconds_ago},
             "standbys": [standby._asdict() for standby in found.standbys],
         }
         json.dump(shown, sys.stdout, ensure_ascii=False, indent=2)
@@ -108,12 +110,25 @@ def _cluster(arguments: argparse.Namespace) -> int:
     print(f"{database.name}: {database.role}, PostgreSQL {database.version}, timeline {timeline} at {database.lsn}")
     if found.members:
         # What fits on a terminal; the rest is in the JSON.
-        columns = ("name", "kind", "address", "state", "jobs", "renewed", "up_seconds")
+        columns = ("name", "kind", "address", "state", "jobs", "renewed", "duties", "up_seconds")
         rows = [
-            (each.name, each.kind, each.address, each.state, each.jobs, f"{each.renewed_seconds_ago:.1f} s ago", each.up_seconds)
+            (
+                each.name,
+                each.kind,
+                each.address,
+                each.state,
+                each.jobs,
+                _ago(each.renewed_seconds_ago),
+                _ago(each.duties_seconds_ago),
+                each.up_seconds,
+            )
             for each in found.members
         ]
         print_rows(columns, rows, as_json=False)
+        if last is not None:
+            print(f"duties last done by {last.name} {_ago(last.duties_seconds_ago)}; each does them, there is no leader")
+        else:
+            print("duties not done yet")
     else:
         print("no server")
     if found.standbys:
@@ -121,6 +136,10 @@ def _cluster(arguments: argparse.Namespace) -> int:
     else:
         print("no standby")
     return 0
+
+
+def _ago(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{seconds:.1f} s ago"
 
 
 def _timeline(digits: str | None) -> str:

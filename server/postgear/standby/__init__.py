@@ -6,7 +6,7 @@ primary that is cut off can then commit nothing, so it acknowledges nothing, wha
 Reading order: ``synchrony`` (does every commit wait for us?) and ``decision`` (may we promote?) are pure; ``state`` is what is
 remembered over a crash; ``paths`` are the ways to hear of the primary; ``replica`` is the PostgreSQL on this machine, ``setup``
 how it is made, ``rejoin`` how an old primary becomes one; ``promotion`` are the steps of a promotion; ``watch`` is the process
-that ties them together, ``serving`` its server; ``command`` the command line.
+that ties them together, ``serving`` its server, ``pages`` what it tells over HTTP; ``command`` the command line.
 
 docs/failover-two-machines.md says what it can and cannot guarantee.
 """

@@ -12,7 +12,7 @@ import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from postgear.config_values import dsn, parse_address
+from postgear.config_values import dsn, format_address, parse_address
 from postgear.errors import ConfigError
 from postgear.logs import LEVELS
 
@@ -100,6 +100,11 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         help="where the server listens after a promotion; as of `postgear serve`",
     )
     parser.add_argument(
+        "--http",
+        metavar="HOST:PORT",
+        help="an address for load balancers and Prometheus: /live, /ready and /metrics of this standby, besides the server's own",
+    )
+    parser.add_argument(
         "--config", metavar="FILE", help="a TOML file for that server; its other settings come from POSTGEAR_<NAME>, too"
     )
     parser.add_argument(
@@ -174,12 +179,26 @@ def read(arguments: argparse.Namespace) -> Options:
         data_dir=Path(arguments.data_dir).expanduser().resolve(),
         postgres_listen=arguments.postgres_listen,
         listen=tuple(arguments.listen or ()),
+        http=_http(arguments),
         name=name,
         is_synchronous=arguments.synchronous,
         rules=Rules(arguments.auto_promote, arguments.loss_seconds, arguments.trust_seconds),
         witnesses=tuple(_address("--witness", each) for each in arguments.witness),
         serve_config=arguments.config,
     )
+
+
+def _http(arguments: argparse.Namespace) -> str | None:
+    """Return where the pages are. Raises ConfigError for a port that the server would need after a promotion."""
+    if arguments.http is None:
+        return None
+    from postgear import config
+
+    host, port = _address("--http", arguments.http)
+    served = config.load({}, os.environ, arguments.config).http
+    if served is not None and port and parse_address(served)[1] == port:
+        raise ConfigError(f"--http: port {port} is that of the server's own pages, which need it after a promotion; give another")
+    return format_address(host, port)
 
 
 def _address(flag: str, text: str) -> tuple[str, int]:

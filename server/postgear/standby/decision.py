@@ -5,7 +5,7 @@ Times are seconds of one clock that no administrator sets and that goes on while
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 
@@ -85,6 +85,17 @@ def decide(facts: Facts, rules: Rules) -> Verdict:
         (not rules.auto_promote, Verdict.NOT_ASKED),
     )
     return next((verdict for holds, verdict in checks if holds), Verdict.PROMOTE)
+
+
+def prospect(facts: Facts, rules: Rules, said: tuple[Witnessed, ...]) -> Verdict:
+    """Say what would be done if the primary were gone from this moment on; while it is lost, what is done.
+
+    said: what the witnesses said last. A database that one reaches by way of the primary would be out of its reach, too.
+    """
+    if facts.now - facts.heard_at > rules.loss_seconds:
+        return decide(facts, rules)
+    witnesses = tuple(Witnessed.REACHABLE if each is Witnessed.REACHES_DATABASE else each for each in said)
+    return decide(replace(facts, heard_at=float("-inf"), witnesses=witnesses), rules)
 
 
 def _is_isolated(witnesses: tuple[Witnessed, ...]) -> bool:

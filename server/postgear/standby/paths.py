@@ -234,7 +234,10 @@ class WitnessPath:
         self._asked_at = float("-inf")
 
     def testimony(self, since: float) -> Witnessed:
-        """Return what it last said, if it was asked after *since*: what it said of another hour helps nobody."""
+        """Return what it last said, if it was asked after *since*: what it said of another hour helps nobody.
+
+        With minus infinity whatever it last said.
+        """
         return self._testimony if self._asked_at > since else Witnessed.UNREACHABLE
 
     async def run(self) -> None:

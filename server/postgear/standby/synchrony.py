@@ -113,6 +113,8 @@ class Synchrony:
         self.is_confirmed = False
         self.confirmed_at = 0.0
         """When the primary last said so, in the caller's clock."""
+        self.confirmed_since = 0.0
+        """When it was first known, since when it has been so without a break."""
         self.replayed_lsn = 0
         """What we had replayed then, at least: a replica with less is not the one that was confirmed."""
 
@@ -134,6 +136,8 @@ class Synchrony:
             if self._target_lsn is None:
                 self._target_lsn = sighting.insert_lsn
             elif sighting.flush_lsn >= self._target_lsn:
+                if not self.is_confirmed:
+                    self.confirmed_since = now
                 self.is_confirmed = True
                 self.replayed_lsn = max(self.replayed_lsn, sighting.replay_lsn)
         if self.is_confirmed:
@@ -147,5 +151,5 @@ class Synchrony:
     def remembered(self, confirmed_at: float, replayed_lsn: int) -> None:
         """Take over what an earlier process knew."""
         self.is_confirmed = True
-        self.confirmed_at = confirmed_at
+        self.confirmed_at = self.confirmed_since = confirmed_at
         self.replayed_lsn = replayed_lsn

@@ -16,16 +16,18 @@ from types import FrameType
 from typing import Any, Final, NoReturn
 
 from postgear.config import hide_password
-from postgear.errors import StandbyError
+from postgear.errors import ConfigError, StandbyError
 from postgear.logs import event
 from postgear.standby import primary, promotion, setup, state
 from postgear.standby.checkpoints import Checkpoints
-from postgear.standby.decision import Facts, Hearing, Rules, Verdict, decide
+from postgear.standby.decision import Facts, Hearing, Rules, Verdict, decide, prospect
+from postgear.standby.pages import Report, pages
 from postgear.standby.paths import PrimaryPath, ReplicaPath, WitnessPath
 from postgear.standby.replica import Replica
 from postgear.standby.serving import Serving, taken_address
 from postgear.standby.state import Role, State, boot_id, boot_seconds
 from postgear.standby.synchrony import Sighting, Synchrony
+from postgear.web import Web
 
 log = logging.getLogger("postgear.standby")
 
@@ -59,6 +61,8 @@ class Options:
     data_dir: Path
     postgres_listen: str
     listen: tuple[str, ...]
+    http: str | None
+    """Where /live, /ready and /metrics of this process are; None: nowhere."""
     name: str
     is_synchronous: bool
     rules: Rules
@@ -167,13 +171,20 @@ class Standby:
         self._told: Verdict | str | None = None
         self._remind_at = 0.0
         self._demand_at = 0.0
+        self._is_promoting = False
         self._stop = asyncio.Event()
+        self._web = Web(pages(self._report))
 
     async def run(self) -> int:
         """Watch, promote, serve; until a signal."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
+        if self._options.http is not None:
+            try:
+                await self._web.listen(self._options.http)
+            except ConfigError as error:  # to have a standby is worth more than to look at it
+                event(log, logging.ERROR, "no pages", reason=error)
         event(
             log,
             logging.INFO,
@@ -198,6 +209,7 @@ class Standby:
         await ending
         await asyncio.to_thread(self._serving.stop)
         await asyncio.to_thread(self._replica.stop)
+        self._web.close()
         if self._state.role is Role.REPLICA and self._synchrony.is_confirmed:
             told = "stopped: the primary acknowledges nothing until this standby is back (postgear detach lets it go on alone)"
             event(log, logging.WARNING, told)
@@ -215,6 +227,25 @@ class Standby:
         await asyncio.gather(*tasks, return_exceptions=True)
         for path in paths:
             await path.close()
+
+    def _report(self) -> Report:
+        now = boot_seconds()
+        facts, rules = self._facts(now), self._options.rules
+        seen, replayed = self._sighting, self._here.replayed_lsn
+        is_promoting = self._is_promoting and self._state.role is Role.REPLICA  # the state is known again when it is done
+        return Report(
+            name=self._state.name,
+            role=Role.PROMOTING if is_promoting else self._state.role,
+            is_stopping=self._stop.is_set(),
+            is_serving=self._serving.is_running,
+            is_auto_promote=rules.auto_promote,
+            facts=facts,
+            verdict=decide(facts, rules),
+            prospect=prospect(facts, rules, tuple(witness.testimony(float("-inf")) for witness in self._witnesses)),
+            confirmed_since=self._synchrony.confirmed_since,
+            is_streaming=self._here.is_streaming,
+            lag_bytes=None if seen is None or seen.is_in_recovery else max(seen.insert_lsn - replayed, 0),
+        )
 
     # -- as a replica --------------------------------------------------------------------------------------------
 
@@ -370,6 +401,7 @@ class Standby:
         while not self._stop.is_set():
             try:
                 if self._state.role is not Role.PROMOTED:
+                    self._is_promoting = True
                     self._state = await asyncio.to_thread(self._promote)
                 if not await asyncio.to_thread(self._replica.is_running):
                     event(log, logging.ERROR, "the PostgreSQL here has ended, starting it again", reason=self._replica.log_end())

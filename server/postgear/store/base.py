@@ -102,8 +102,8 @@ class Store(Protocol):
     async def set_functions(self, functions: Sequence[bytes]) -> None:
         """Show what this lease's worker can do; nothing else depends on it."""
 
-    async def renew_lease(self, *, sleeping: bool) -> bool:
-        """Renew the lease; False: it was reaped."""
+    async def renew_lease(self, *, sleeping: bool, duties_seconds: float | None = None) -> bool:
+        """Renew the lease; False: it was reaped. *duties_seconds*: how long ago its duties were done, for people to see."""
 
     async def end_lease(self) -> None:
         """End the lease and release what it holds."""

@@ -415,8 +415,8 @@ class MemoryStore:
         """See ``base.Store``. Nothing here shows them."""
         self._open()
 
-    async def renew_lease(self, *, sleeping: bool) -> bool:
-        """See ``base.Store``."""
+    async def renew_lease(self, *, sleeping: bool, duties_seconds: float | None = None) -> bool:
+        """See ``base.Store``. Nothing here shows the duties."""
         queue = self._open()
         server = queue.servers.get(self.lease)
         if server is None:

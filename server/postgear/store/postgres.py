@@ -42,7 +42,8 @@ log = logging.getLogger("postgear.store")
 COMMIT_LEVELS: Final = {Durability.REPLICATED: None, Durability.LOCAL: b"local", Durability.RELAXED: b"off"}
 """What each asks of synchronous_commit; None: what the session has, which is never off."""
 LOCK_SECONDS: Final = 1
-"""How long a batch of submits waits for a transaction of SQL that queues a job with the same unique: all later ones wait, too."""
+"""How long a batch of submits waits for a transaction of SQL that queues a job with the same unique, and a NOTIFY for others that
+commit: all later calls of the session wait, too."""
 OLD_SESSION_SECONDS: Final = 2
 """How long the end of a lost connection's statement is waited for before the connections are made anew."""
 
@@ -135,11 +136,22 @@ class PostgresStore:
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 if self._leasing in down:
-                    await self._leasing.run(b"listen postgear")
+                    await self.listen()
                     await self._know_cluster()
                 await self._end_old_sessions()
         except TimeoutError:
             raise StoreUnavailable("the database took our connections, but does not answer") from None
+
+    async def listen(self) -> None:
+        """Have ``on_notify`` called with what is sent on channel ``postgear``, as long as the session of the lease lives."""
+        await self._leasing.run(b"listen postgear")
+
+    async def notify(self, payload: str) -> None:
+        """Send *payload* to all that listen, over another session than listens. Raises StoreLocked after LOCK_SECONDS.
+
+        The commit waits for all others that notify, and with it would this session: one of them may wait for a standby for ever.
+        """
+        await self._asking.call(b"notify", payload.encode(), b"%d" % (LOCK_SECONDS * 1000), writes=False)
 
     def put_host_last(self) -> None:
         """Try other hosts of the DSN before the one of these connections from now on: it says that it takes writes, but does not.
@@ -483,11 +495,12 @@ class PostgresStore:
         self._is_owner = True
         self.queue_name = data(result, 0, 1).decode()
 
-    async def renew_lease(self, *, sleeping: bool) -> bool:
+    async def renew_lease(self, *, sleeping: bool, duties_seconds: float | None = None) -> bool:
         """See ``base.Store``."""
         if not self._is_owner:
             return False
-        return boolean(await self._leasing.call(b"renew_lease", pack(">q", self.lease), pack(">?", sleeping)), 0, 0)
+        duties = None if duties_seconds is None else pack(">d", duties_seconds)
+        return boolean(await self._leasing.call(b"renew_lease", pack(">q", self.lease), pack(">?", sleeping), duties), 0, 0)
 
     async def end_lease(self) -> None:
         """See ``base.Store``."""

@@ -37,6 +37,8 @@ ASK: Final = {
     b"standbys": b"select name, state, sync_state, lag_bytes, lag_seconds from postgear.standbys()",
     b"relays": b"select outbox, state = 'working', rows_waiting, oldest_seconds, rows_per_second, rows_moved, rows_failed"
     b" from postgear.relays order by outbox",
+    # The setting holds until after the commit, whose lock it is for.
+    b"notify": b"select set_config('lock_timeout', $2::text, true), pg_notify('postgear', $1::text)",
     b"cancel_job": b"select postgear.cancel_job($1::bigint)",
     b"is_full": b"select postgear.is_full($1::integer, $2::integer)",
     b"job_status": b"select * from postgear.job_status($1::bigint, $2::bytea)",
@@ -59,7 +61,7 @@ LEASE: Final = {
     b"misses_others": b"select exists (select from postgear.server where renewed_at <= greatest(pg_postmaster_start_time(),"
     b" pg_last_xact_replay_timestamp()))",
     b"owner_of": b"select name = $2::text and pid = $3::integer from postgear.server where lease = $1::bigint",
-    b"renew_lease": b"select postgear.renew_lease($1::bigint, $2::boolean)",
+    b"renew_lease": b"select postgear.renew_lease($1::bigint, $2::boolean, $3::float8)",
     b"end_lease": b"select postgear.end_lease($1::bigint)",
 }
 CLUSTER: Final = (

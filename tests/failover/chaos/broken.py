@@ -38,8 +38,8 @@ def finish_unfenced() -> None:
     exchange.LEASE_MARGIN = 1000.0  # type: ignore[misc]
     renew = postgres.PostgresStore.renew_lease
 
-    async def renew_blindly(self: postgres.PostgresStore, *, sleeping: bool) -> bool:
-        await renew(self, sleeping=sleeping)
+    async def renew_blindly(self: postgres.PostgresStore, *, sleeping: bool, duties_seconds: float | None = None) -> bool:
+        await renew(self, sleeping=sleeping, duties_seconds=duties_seconds)
         return True
 
     postgres.PostgresStore.renew_lease = renew_blindly  # type: ignore[method-assign]

@@ -32,7 +32,7 @@ def upgrade() -> None:
         comment on table postgear.result is
             'How the background jobs of functions that keep results have ended. A row is made as that of the job is deleted.';
         comment on column postgear.result.result is
-            'What its worker sent with WORK_COMPLETE or WORK_EXCEPTION; null: it sent nothing, as in WORK_FAIL.';
+            'What its worker sent with WORK_COMPLETE or WORK_EXCEPTION; null: nothing, as with WORK_FAIL, or too much.';
         """
     )
 

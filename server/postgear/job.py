@@ -194,11 +194,20 @@ class SubmitBatch:
         return len(self.peers)
 
 
+RESULT_MAX_BYTES: Final = 256 * 1024 * 1024
+"""Of longer results only the outcome is kept: PostgreSQL has no values of 1 GB, and what it refused would be sent for ever."""
+
+
 class Ending(NamedTuple):
     """How a job has ended. data: the result, or what was said about the failure; None: nothing was."""
 
     is_completed: bool
     data: bytes | None
+
+    @property
+    def kept_data(self) -> bytes | None:
+        """What of the data is stored."""
+        return None if self.data is not None and len(self.data) > RESULT_MAX_BYTES else self.data
 
 
 class Lane(NamedTuple):

@@ -8,7 +8,8 @@ as $$
 --
 -- Kept is what postgear.keep_results asks for, by function, in the queue of this database: it is asked also when servers are
 -- set, for Gearman has no such question.
--- outcome: completed or failed. result: the data of WORK_COMPLETE (not of WORK_DATA), the text of WORK_EXCEPTION, else null.
+-- outcome: completed or failed. result: the data of WORK_COMPLETE (not of WORK_DATA), the text of WORK_EXCEPTION, else null;
+-- null, too, where that was over 256 MB.
 begin
     return query
     select kept.outcome, kept.result, kept.finished_at from postgear.handle_result(gman_result.handle) as kept;

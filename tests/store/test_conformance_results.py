@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import psycopg
+import pytest
 
+from postgear import job
 from postgear.job import Ending
 from postgear.store.base import Store
 from tests.store.both_stores import Queue, on_both_stores
 
 DONE = Ending(True, b"done")
 DAY = 86400.0
+
+
+@pytest.fixture
+def short_results(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Results of more than 10 bytes are too long."""
+    monkeypatch.setattr(job, "RESULT_MAX_BYTES", 10)
 
 
 async def keeping(queue: Queue, seconds: float | None = DAY) -> Store:
@@ -38,6 +46,15 @@ async def test_jobs_end_and_how_they_ended_is_kept(queue: Queue) -> None:
     assert await store.finish_with_results(dict(zip(ids, ended, strict=False))) == []
     assert [job.id for job in await store.list_jobs(0, 10)] == [ids[4]]
     assert queue.results() == dict(zip(ids, ended, strict=False))
+
+
+@pytest.mark.usefixtures("short_results")
+@on_both_stores
+async def test_of_a_result_that_is_too_long_the_outcome_is_kept(queue: Queue) -> None:
+    store = await keeping(queue)
+    fits, longer = await queue.submit(store, {"claim": True}, {"claim": True})
+    assert await store.finish_with_results({fits: Ending(True, b"x" * 10), longer: Ending(True, b"x" * 11)}) == []
+    assert queue.results() == {fits: Ending(True, b"x" * 10), longer: Ending(True, None)}
 
 
 @on_both_stores

@@ -58,7 +58,7 @@ class JobResult:
     """How a background job has ended.
 
     data: what its worker returned (the data of WORK_COMPLETE, not what it sent before the end), or said about the failure
-    (WORK_EXCEPTION); None where it said nothing. finished_at: by the database's clock.
+    (WORK_EXCEPTION); None where that was nothing, or over 256 MB. finished_at: by the database's clock.
     """
 
     is_completed: bool

@@ -274,7 +274,8 @@ class MemoryStore:
         for job in self._held(list(results)):
             seconds = keep_seconds[job.function_id]
             if seconds is not None:
-                queue.results[job.id] = results[job.id], queue.now + seconds
+                ending = results[job.id]
+                queue.results[job.id] = Ending(ending.is_completed, ending.kept_data), queue.now + seconds
         return await self.finish_jobs(list(results))
 
     async def expire_results(self) -> bool:

@@ -353,7 +353,7 @@ class PostgresStore:
     async def finish_with_results(self, results: dict[int, Ending]) -> list[int]:
         """See ``base.Store``."""
         ended = results.values()
-        texts = {position: result.data for position, result in enumerate(ended) if result.data is not None}
+        texts = {position: data for position, each in enumerate(ended) if (data := each.kept_data) is not None}
         result = await self._finish.call(
             b"finish_with_results",
             pack(">q", self.lease),

@@ -22,6 +22,7 @@ from psycopg.rows import tuple_row
 
 from postgear.connecting import first_line, is_demoted, options
 from postgear.errors import JobLost, StoreInDoubt, StoreUnavailable
+from postgear.job import Ending
 from postgear.logs import event
 from postgear.store.postgres import Cluster
 from postgear.store.statements import CLUSTER
@@ -165,7 +166,7 @@ class Transactions:
     def _completion(self, job: Job, result: bytes) -> tuple[str, tuple[object, ...]]:
         """Return the statement that deletes the job of this delivery, and its parameters."""
         if self._keeps_result(job):
-            return _COMPLETE_WITH_RESULT, (self._lease(), job.id, result, job.attempt)
+            return _COMPLETE_WITH_RESULT, (self._lease(), job.id, Ending(True, result).kept_data, job.attempt)
         return _COMPLETE, (self._lease(), job.id, job.attempt)
 
     def _end(self, run: _Run) -> None:

@@ -144,7 +144,8 @@ class Client:
     def submit_many(self, jobs: Iterable[AnyJob | TypedJob[Any]]) -> list[str]:
         """Submit background jobs without waiting for each and return their handles in the same order.
 
-        Raises NotAllSubmitted if some were refused, or nobody knows of them; it has the handles of the others.
+        Raises NotAllSubmitted if some were refused, or nobody knows of them; it has the handles of the others. So it does if
+        *jobs* raises, or has a job that cannot be, when some were sent already; if none was, that is raised as it is.
         Type checkers take plain tuples with a Function only where all are of that Function and one length; else use NewJob.
         """
         return self._start(requests.submit_many(jobs), math.inf, self.timeout).run()

@@ -4,7 +4,7 @@
 create or replace function gman_runtime() returns boolean
 language plpython3u
 as $runtime$
-# Internal: load the Gearman client into this session, as GD["gman a334833fa8a7"].
+# Internal: load the Gearman client into this session, as GD["gman 12426c6fdcbc"].
 #
 # Its modules are those of the Python package postgear, written here by build.py; they get a package name of their own,
 # so that they meet no postgear installed for this Python. PL/Python puts a tab before each line, also in literals.
@@ -204,14 +204,22 @@ class NotAllSubmitted(ServerError):
     """Of many jobs some were not submitted, or may not have been; the others are.
 
     *handles*: by position, None for those. *errors*: by position; ServerUnreachable was not sent, ServerRefused is not queued,
-    of any other it is not known.
+    of any other it is not known. *raised*: the exception that ended the jobs, which are those before it; else None.
     """
 
-    def __init__(self, handles: list[str | None], errors: dict[int, ServerError]) -> None:
-        first = min(errors)
-        super().__init__(f"{len(errors)} of {len(handles)} jobs were not submitted; the first is number {first}: {errors[first]}")
+    def __init__(self, handles: list[str | None], errors: dict[int, ServerError], raised: Exception | None = None) -> None:
+        told = []
+        if errors:
+            first = min(errors)
+            told.append(f"{len(errors)} of {len(handles)} jobs were not submitted; the first is number {first}: {errors[first]}")
+        if raised is not None:
+            told.append(
+                f"there are no more than {len(handles)} jobs, for number {len(handles)} raised {type(raised).__name__}: {raised}"
+            )
+        super().__init__("; ".join(told))
         self.handles = handles
         self.errors = errors
+        self.raised = raised
 
 
 class PayloadError(_Place, PostgearError, ValueError):
@@ -574,7 +582,7 @@ of an exchange and is of no more use. Standard library only, relative imports: i
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Final, NamedTuple, cast
 
@@ -656,9 +664,11 @@ def submit_many(jobs: Iterable[Submission]) -> Generator[Any, Any, list[str]]:
     """Submit background jobs without waiting for each, and return their handles in the same order.
 
     What was sent to a server that went away is not sent again; the others go to another server. Raises NotAllSubmitted
-    if any is not known to be queued.
+    if any is not known to be queued. What *jobs* raises is raised as it is if nothing was sent before; else the jobs before it
+    are submitted, and NotAllSubmitted has it.
     """
-    coming = iter(jobs)
+    raised: list[Exception] = []
+    coming = _read(jobs, raised)
     handles: list[str | None] = []
     errors: dict[int, ServerError] = {}
     unacknowledged: deque[tuple[int, bytes]] = deque()
@@ -666,6 +676,7 @@ def submit_many(jobs: Iterable[Submission]) -> Generator[Any, Any, list[str]]:
     while True:
         output = []
         if len(unacknowledged) <= low:
+            is_first = not handles
             size = 0
             for job in islice(coming, CHUNK_JOBS):
                 output.append(_background(job))
@@ -674,6 +685,8 @@ def submit_many(jobs: Iterable[Submission]) -> Generator[Any, Any, list[str]]:
                 size += len(output[-1])
                 if size >= CHUNK_BYTES:
                     break
+            if raised and is_first:
+                raise raised[0]
             low = len(output) // 2
         if not unacknowledged:
             break
@@ -704,6 +717,8 @@ def submit_many(jobs: Iterable[Submission]) -> Generator[Any, Any, list[str]]:
             position, function = unacknowledged.popleft()
             error = errors[position] = refusal(arguments)
             error.fill((yield WHERE), shown(function))
+    if raised:
+        raise NotAllSubmitted(handles, errors, raised[0]) from raised[0]
     if errors:
         raise NotAllSubmitted(handles, errors)
     return cast("list[str]", handles)  # none is missing without an error
@@ -784,6 +799,14 @@ def error_for(error: ServerError, function: str, handle: str = "") -> ServerErro
 def shown(name: bytes) -> str:
     """Return a name as messages show it."""
     return name.decode("utf-8", "backslashreplace")
+
+
+def _read(jobs: Iterable[Submission], raised: list[Exception]) -> Iterator[Submission]:
+    """Yield *jobs* up to what they raise, which is put into *raised*."""
+    try:
+        yield from jobs
+    except Exception as error:
+        raised.append(error)
 
 
 def _background(job: Submission) -> bytes:
@@ -2087,7 +2110,7 @@ class Backend:
 '''),
 ]
 
-ROOT = "gman a334833fa8a7".replace(" ", "_")
+ROOT = "gman 12426c6fdcbc".replace(" ", "_")
 for name, is_package, source in MODULES:
     module = types.ModuleType((ROOT + "." + name).rstrip("."))
     module.__package__ = module.__name__ if is_package else module.__name__.rpartition(".")[0]
@@ -2095,7 +2118,7 @@ for name, is_package, source in MODULES:
         module.__path__ = []
     sys.modules[module.__name__] = module
     exec(compile(source.replace("\n\t", "\n"), "<postgear " + name + ">", "exec"), module.__dict__)
-GD["gman a334833fa8a7"] = sys.modules[ROOT + ".client.backend"].Backend(plpy)
+GD["gman 12426c6fdcbc"] = sys.modules[ROOT + ".client.backend"].Backend(plpy)
 return True
 $runtime$;
 comment on function gman_runtime() is 'postgear: internal, loads the Gearman client into the session';
@@ -2111,7 +2134,7 @@ language plpython3u
 volatile
 as $$
 # Internal: run a job and return its result. Called by: gman_do and its kin.
-gman = GD.get("gman a334833fa8a7") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman a334833fa8a7"]
+gman = GD.get("gman 12426c6fdcbc") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 12426c6fdcbc"]
 return gman.wait(function_name, workload, unique_key, priority, timeout)
 $$;
 comment on function gman_wait(bytea, bytea, bytea, smallint, double precision)
@@ -2125,7 +2148,7 @@ volatile
 as $$
 # Internal: submit a background job to the servers set; to the local queue where only another function has servers.
 # Called by: gman_do_background and its kin.
-gman = GD.get("gman a334833fa8a7") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman a334833fa8a7"]
+gman = GD.get("gman 12426c6fdcbc") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 12426c6fdcbc"]
 return gman.send(function_name, workload, unique_key, priority, run_at)
 $$;
 comment on function gman_send(bytea, bytea, bytea, smallint, timestamptz)
@@ -2139,7 +2162,7 @@ volatile
 rows 100
 as $$
 # Internal: run a job for each workload, yield each one's end. Called by: gman_do_many.
-gman = GD.get("gman a334833fa8a7") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman a334833fa8a7"]
+gman = GD.get("gman 12426c6fdcbc") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 12426c6fdcbc"]
 return gman.wait_many(function_name, workloads, unique_keys, in_flight, timeout)
 $$;
 comment on function gman_wait_many(bytea, bytea[], bytea[], integer, double precision)
@@ -2152,7 +2175,7 @@ language plpython3u
 volatile
 as $$
 # Internal: remember a job for a sum. Called by: gman_sum_add.
-gman = GD.get("gman a334833fa8a7") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman a334833fa8a7"]
+gman = GD.get("gman 12426c6fdcbc") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 12426c6fdcbc"]
 return gman.sum_add(state, function_name, workload, unique_key)
 $$;
 comment on function gman_sum_queue(bigint, bytea, bytea, bytea) is 'postgear: internal, a row of gman_sum';
@@ -2162,7 +2185,7 @@ language plpython3u
 volatile
 as $$
 # Internal: run the jobs of a sum and add up their results. Called by: gman_sum.
-gman = GD.get("gman a334833fa8a7") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman a334833fa8a7"]
+gman = GD.get("gman 12426c6fdcbc") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 12426c6fdcbc"]
 return gman.sum_end(state)
 $$;
 comment on function gman_sum_end(bigint) is 'postgear: internal, the end of gman_sum';
@@ -2173,7 +2196,7 @@ language plpython3u
 volatile
 as $$
 # Internal: connect to each server. Called by: gman_servers_check.
-gman = GD.get("gman a334833fa8a7") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman a334833fa8a7"]
+gman = GD.get("gman 12426c6fdcbc") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 12426c6fdcbc"]
 return gman.check()
 $$;
 comment on function gman_check() is 'postgear: internal, connects to each server for gman_servers_check';
@@ -2184,7 +2207,7 @@ language plpython3u
 volatile
 as $$
 # Internal: ask the servers set for a job. Called by: gman_status.
-gman = GD.get("gman a334833fa8a7") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman a334833fa8a7"]
+gman = GD.get("gman 12426c6fdcbc") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 12426c6fdcbc"]
 return [gman.status(handle)]
 $$;
 comment on function gman_ask_status(text) is 'postgear: internal, asks a Gearman server for gman_status';
@@ -2194,7 +2217,7 @@ language plpython3u
 volatile
 as $$
 # Internal: tell the servers set to cancel a job. Called by: gman_cancel.
-gman = GD.get("gman a334833fa8a7") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman a334833fa8a7"]
+gman = GD.get("gman 12426c6fdcbc") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 12426c6fdcbc"]
 return gman.cancel(handle)
 $$;
 comment on function gman_ask_cancel(text) is 'postgear: internal, tells a Gearman server for gman_cancel';
@@ -2204,7 +2227,7 @@ language plpython3u
 volatile
 as $$
 # Internal: return a list of servers in one form, or raise 22023. Called by: gman_servers_set.
-gman = GD.get("gman a334833fa8a7") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman a334833fa8a7"]
+gman = GD.get("gman 12426c6fdcbc") or plpy.execute('''select @extschema@.gman_runtime()''') and GD["gman 12426c6fdcbc"]
 return gman.normalize_servers(servers)
 $$;
 comment on function gman_normalize_servers(text) is 'postgear: internal, reads the list of gman_servers_set';

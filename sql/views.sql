@@ -43,8 +43,8 @@ where server.kind = 'worker';
 
 create or replace view postgear.relays as
 -- The outboxes in MariaDB and MySQL and how their rows come into the queue. state: working; failing: the relay cannot read the
--- outbox; stopped: it has ended; silent: no relay has been heard of for as long as it may be. rows_waiting: as seen last. oldest_seconds: how far the queue
--- is behind; while nobody reads the outbox, how far it may be: since the oldest row seen, or the last look; null: no row waits.
+-- outbox, or PostgreSQL refuses its rows; stopped: it has ended; silent: no relay has been heard of for as long as it may be. rows_waiting: as seen last. oldest_seconds: how far the queue
+-- is behind; while nothing is moved, how far it may be: since the oldest row seen, or the last look; null: no row waits.
 select
     relay.outbox,
     judged.state,

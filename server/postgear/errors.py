@@ -189,14 +189,22 @@ class NotAllSubmitted(ServerError):
     """Of many jobs some were not submitted, or may not have been; the others are.
 
     *handles*: by position, None for those. *errors*: by position; ServerUnreachable was not sent, ServerRefused is not queued,
-    of any other it is not known.
+    of any other it is not known. *raised*: the exception that ended the jobs, which are those before it; else None.
     """
 
-    def __init__(self, handles: list[str | None], errors: dict[int, ServerError]) -> None:
-        first = min(errors)
-        super().__init__(f"{len(errors)} of {len(handles)} jobs were not submitted; the first is number {first}: {errors[first]}")
+    def __init__(self, handles: list[str | None], errors: dict[int, ServerError], raised: Exception | None = None) -> None:
+        told = []
+        if errors:
+            first = min(errors)
+            told.append(f"{len(errors)} of {len(handles)} jobs were not submitted; the first is number {first}: {errors[first]}")
+        if raised is not None:
+            told.append(
+                f"there are no more than {len(handles)} jobs, for number {len(handles)} raised {type(raised).__name__}: {raised}"
+            )
+        super().__init__("; ".join(told))
         self.handles = handles
         self.errors = errors
+        self.raised = raised
 
 
 class PayloadError(_Place, PostgearError, ValueError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from datetime import datetime
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, TypeVar, overload
 
 from postgear.errors import InvalidJob
 from postgear.functions import Function
@@ -19,19 +19,53 @@ _UNIQUE_BYTES: Final = 64
 _LAST_SECOND: Final = 253_402_300_799  # of the year 9999; above it somebody gave milliseconds
 
 
-class NewJob(NamedTuple):
-    """A job for ``enqueue_many`` or ``submit_many``; a plain tuple in this order will do.
+P = TypeVar("P")
 
-    function: 1 to 512 bytes, str as UTF-8, or a Function. unique: at most 64 bytes; while a job of the same function and unique
-    is queued or running, no other is added; ``-`` stands for the payload. priority: high, normal or low. run_at: not
-    before this time, an aware datetime or Unix time; a fraction of a second is rounded up.
-    """
 
+class _Fields(NamedTuple):
     function: str | bytes | Function[Any, Any]
     payload: Any = None
     unique: str | bytes | None = None
     priority: str = "normal"
     run_at: datetime | float | None = None
+
+
+class NewJob(_Fields):
+    """A job for ``enqueue_many`` or ``submit_many``; a plain tuple in this order will do.
+
+    function: 1 to 512 bytes, str as UTF-8, or a Function, whose payload type checkers then know. unique: at most 64 bytes; while
+    a job of the same function and unique is queued or running, no other is added; ``-`` stands for the payload. priority: high,
+    normal or low. run_at: not before this time, an aware datetime or Unix time; a fraction of a second is rounded up.
+    """
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+        # Of the constructor alone: with the payload's type as the class's own, a list of jobs would make it Any, or one for all.
+        @overload
+        def __new__(
+            cls,
+            function: Function[P, Any],
+            payload: P,
+            unique: str | bytes | None = None,
+            priority: str = "normal",
+            run_at: datetime | float | None = None,
+        ) -> Self: ...
+        @overload
+        def __new__(
+            cls,
+            function: str | bytes,
+            payload: object = None,
+            unique: str | bytes | None = None,
+            priority: str = "normal",
+            run_at: datetime | float | None = None,
+        ) -> Self: ...
+        def __new__(cls, *args: Any, **kwargs: Any) -> Self: ...
+
+
+AnyJob = NewJob | tuple[str | bytes, *tuple[Any, ...]]
+TypedJob = tuple[Function[P, Any], P, *tuple[Any, ...]]
+"""A plain tuple with a Function. In types there is no list of several Functions, each with its own payload: it takes NewJob."""
 
 
 class EncodedJob(NamedTuple):
@@ -44,11 +78,11 @@ class EncodedJob(NamedTuple):
     run_at: int | None
 
 
-def encode_job(job: NewJob | tuple[Any, ...]) -> EncodedJob:
+def encode_job(job: tuple[Any, ...]) -> EncodedJob:
     """Return the job as it travels. Raises InvalidJob for one that cannot be."""
-    if not isinstance(job, tuple) or not 1 <= len(job) <= len(NewJob._fields):
+    if not isinstance(job, tuple) or not 1 <= len(job) <= len(_Fields._fields):
         raise InvalidJob(f"a job is a NewJob or a tuple like it, {type(job).__name__} given")
-    function, payload, unique, priority, run_at = NewJob(*job)
+    function, payload, unique, priority, run_at = _Fields(*job)
     if not isinstance(priority, str) or priority not in PRIORITIES:
         raise InvalidJob(f"a priority is high, normal or low, {priority!r} given")
     return EncodedJob(

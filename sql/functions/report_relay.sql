@@ -12,7 +12,8 @@ language sql
 as $$
 -- Renew a relay's hold on its outbox and say how it goes; false: another relay has taken over.
 --
--- settled_batch: as for relay_jobs.  waiting: rows in the outbox; null: it cannot be read, then what was seen last stays.
+-- settled_batch: as for relay_jobs.  waiting: rows in the outbox; null: it cannot be read, or rows cannot be stored; then
+-- what was seen last stays.
 -- failed: rows set aside since the last report.  seconds: the age of the oldest row, null: there is none.  rate: rows moved a
 -- second.  what: an error since the last report; null: none.
 -- Called by: relays, once a second.  Tables: relay (updates).

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -189,6 +190,23 @@ def test_what_was_not_submitted_of_many_is_told(client: Any, peer: Peer, functio
     refused = caught.value.errors[2]
     assert isinstance(refused, ServerRefused)
     assert (refused.code, refused.function) == ("QUEUE_ERROR", function)
+
+
+def test_jobs_that_end_with_an_exception_are_submitted_up_to_it(client: Any, peer: Peer, function: str) -> None:
+    def jobs(count: int) -> Iterator[NewJob]:
+        yield from (NewJob(function, str(number)) for number in range(count))
+        yield NewJob(function, {"no JSON": object()})
+
+    with pytest.raises(InvalidJob):
+        client.submit_many(jobs(10))
+    assert peer.status(function.encode()) is None
+    with pytest.raises(NotAllSubmitted) as caught:
+        client.submit_many(jobs(12_345))
+    assert len(set(caught.value.handles)) == 12_345
+    assert caught.value.errors == {}
+    assert isinstance(caught.value.raised, InvalidJob)
+    assert peer.status(function.encode()) == (12_345, 0, 0)
+    assert len(client.submit_many([NewJob(function)])) == 1
 
 
 def test_a_full_queue_refuses(client: Any, peer: Peer, function: str, gearman_server: Any) -> None:

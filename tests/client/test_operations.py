@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import pytest
@@ -306,6 +306,42 @@ def test_submit_many_knows_what_was_refused_lost_and_not_sent(monkeypatch: pytes
     assert caught.value.handles == ["h0", *[None] * 6]
     kinds = [type(caught.value.errors[position]) for position in range(1, 7)]
     assert kinds == [ServerRefused, ServerError, ServerError, *[ServerUnreachable] * 3]
+
+
+def jobs_that_raise(after: int) -> Iterator[Submission]:
+    for number in range(after):
+        yield Submission(b"f", b"%d" % number)
+    raise LookupError("no more rows")
+
+
+def test_what_ends_the_jobs_of_submit_many_is_told_with_the_handles_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(operations, "CHUNK_JOBS", 2)
+    operation = operations.submit_many(jobs_that_raise(after=3))
+    assert next(operation) == background(b"0") + background(b"1")
+    assert operation.send(created(b"h0")) == background(b"2")
+    assert operation.send((PacketType.ERROR, (b"QUEUE_ERROR", b"full"))) is WHERE
+    assert operation.send("server:1") == b""
+    with pytest.raises(NotAllSubmitted, match=r"1 of 3 .* number 1: .*full.*number 3 raised LookupError: no more rows") as caught:
+        operation.send(created(b"h2"))
+    assert caught.value.handles == ["h0", None, "h2"]
+    assert list(caught.value.errors) == [1]
+    assert isinstance(caught.value.raised, LookupError)
+    assert caught.value.__cause__ is caught.value.raised
+
+
+def test_what_ends_the_jobs_of_submit_many_is_told_also_when_the_server_has_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(operations, "CHUNK_JOBS", 2)
+    operation = operations.submit_many(jobs_that_raise(after=5))
+    next(operation)
+    with pytest.raises(NotAllSubmitted) as caught:
+        operation.throw(ServerUnreachable("nobody"))
+    assert (caught.value.handles, sorted(caught.value.errors)) == ([None] * 5, [0, 1, 2, 3, 4])
+    assert isinstance(caught.value.raised, LookupError)
+
+
+def test_what_submit_many_cannot_begin_with_is_raised_and_nothing_is_sent() -> None:
+    with pytest.raises(LookupError):
+        next(operations.submit_many(jobs_that_raise(after=3)))
 
 
 def test_an_admin_command_returns_its_lines() -> None:

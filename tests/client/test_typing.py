@@ -13,7 +13,10 @@ ROOT = Path(__file__).parents[2]
 PROLOGUE = """
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from typing import Any
+import psycopg
 from postgear import AsyncClient, AsyncTaskSet, Client, Function, NewJob, Task, TaskSet, connect
+from postgear import enqueue, enqueue_async, enqueue_many, enqueue_many_async
 
 @dataclass
 class Article:
@@ -23,6 +26,7 @@ index = Function("index", Article, str)
 raw = Function("raw")
 client = Client()
 article = Article(1)
+connection = psycopg.connect()
 """
 
 RIGHT = """
@@ -38,6 +42,22 @@ i: bool = client.status("H:x:1").running
 j: str = connect("").submit(index, article)
 k: Function[str | None, str] = Function("k", str | None, str)
 l: str = client.do(k, None)
+m: str = enqueue(connection, index, article, unique="a:1")
+n: str = enqueue(connection, "index", {"id": 1})
+o: list[str] = enqueue_many(connection, [NewJob(index, article), ("index", {"id": 1}, "unique"), (b"other",)])
+p: list[str] = enqueue_many(connection, (NewJob(index, Article(number), priority="high") for number in range(9)))
+q: list[str] = client.submit_many([(index, article, "a:1", "low"), (index, Article(2), "a:2", "low")])
+r: list[str] = client.submit_many((index, Article(number)) for number in range(9))
+s: list[str] = client.submit_many([NewJob(index, article), NewJob(raw, b""), NewJob(k, None), NewJob("index")])
+t: list[tuple[Function[Article, str], Article]] = [(index, article)]
+u: list[str] = connect("").submit_many(t)
+v: str = connect("").enqueue(connection, index, article)
+w: tuple[object, ...] = NewJob(index, payload=article)._replace(unique="u")
+
+def either(function: str | Function[Article, str], any_jobs: list[tuple[Any, ...]]) -> None:
+    enqueue(connection, function, article)
+    client.submit_many([NewJob(function, article)])
+    client.submit_many(any_jobs)
 
 async def main(client: AsyncClient) -> None:
     a: str = await client.do(index, article)
@@ -47,6 +67,10 @@ async def main(client: AsyncClient) -> None:
         text.upper()
     d: Task[str] = AsyncTaskSet(client).add(index, article)
     e: str = await client.submit(index, article)
+    f: list[str] = await client.submit_many([(index, article)])
+    connection = await psycopg.AsyncConnection.connect()
+    g: str = await enqueue_async(connection, index, article)
+    h: list[str] = await enqueue_many_async(connection, [("index", 1), NewJob(index, article)])
 """
 
 WRONG = [
@@ -61,6 +85,26 @@ WRONG = [
     "client.do(k, 5)",
     "client.do(5, b'')",
     "client.do(index, article, priorty='high')",
+    "enqueue(connection, index, 'no article')",
+    "enqueue(connection, index)",
+    "enqueue_async(connection, index, article)",
+    "async def one(a: psycopg.AsyncConnection) -> None: await enqueue_async(a, index, 5)",
+    "async def many(a: psycopg.AsyncConnection) -> None: await enqueue_many_async(a, [(index, 5)])",
+    "async def sent(a: AsyncClient) -> None: await a.submit_many([(index, 5)])",
+    "enqueue_many(connection, [(index, 'no article')])",
+    "enqueue_many(connection, [NewJob(index, 'no article')])",
+    "NewJob(index, {'id': 1})",
+    "NewJob(index)",
+    "NewJob(index, article, priorty='high')",
+    "client.submit_many([NewJob(raw, article)])",
+    "client.submit_many([NewJob(index, article), NewJob(index, 5)])",
+    "client.submit_many([(index, 5)])",
+    "client.submit_many([(index,)])",
+    "client.submit_many([('index', 5), (index, 5)])",
+    "client.submit_many((index, number) for number in range(9))",
+    "client.submit_many([(5, article)])",
+    "connect('').submit_many([(index, 5)])",
+    "connect('').enqueue(connection, index, 5)",
 ]
 
 

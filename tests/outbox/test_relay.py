@@ -367,6 +367,50 @@ def test_an_outbox_that_cannot_be_read(
     assert told == ["working", "retry"] * 2 + ["working"]
 
 
+def test_rows_that_postgresql_refuses(outbox: Address, session: Any, queue: Queue, dsn: str) -> None:
+    """It is shown as failing with the reason, also while it is tried again, until the rows are stored."""
+    queue.execute("""
+        create function refuse() returns trigger language plpgsql as $$
+        begin
+            raise exception 'no room here' using errcode = 'disk_full';
+        end
+        $$;
+        create table change (is_failing boolean);
+        create function noted() returns trigger language plpgsql as $$
+        begin
+            if new.is_failing <> old.is_failing then
+                insert into public.change values (new.is_failing);
+            end if;
+            return null;
+        end
+        $$;
+    """)
+    poll = 0.03
+    shown: list[Any] = []
+    reported = "select state, error, error_at is not null, oldest_seconds > 0 from postgear.relays"
+
+    def wait(seconds: float) -> bool:
+        if seconds == poll:
+            shown.append(queue.execute(reported).fetchone())
+            if len(shown) > 1:
+                return True
+            put(session, "x")
+            queue.execute("create trigger refuse before insert on postgear.job for each row execute function refuse()")
+            queue.execute("create trigger noted after update on postgear.relay for each row execute function noted()")
+        elif seconds and shown:
+            shown.append(queue.execute(reported).fetchone())
+            if len(shown) == 4:
+                queue.execute("drop trigger refuse on postgear.job")
+        return False
+
+    Relay(outbox, dsn, Settings(poll_seconds=poll), wait).run()
+    assert shown[0] == ("working", None, False, None)
+    assert shown[1:4] == [("failing", "no room here", True, True)] * 3
+    assert set(shown[4:]) == {("working", "no room here", True, None)}
+    assert jobs(queue) == [("f", b"x")]
+    assert queue.execute("select is_failing from change").fetchall() == [(True,), (False,)]
+
+
 def test_relays_are_shown(
     outbox: Address,
     session: Any,

@@ -8,21 +8,43 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from postgear.functions import Function
-from postgear.newjob import NewJob, encode_job
+from postgear.newjob import AnyJob, TypedJob, encode_job
 
 from .connections import Arrays, call, call_async
 
 if TYPE_CHECKING:
     from .connections import AsyncConnection, SyncConnection
 
+P = TypeVar("P")
 
+
+@overload
+def enqueue(
+    connection: SyncConnection,
+    function: Function[P, Any],
+    payload: P,
+    *,
+    unique: str | bytes | None = None,
+    priority: str = "normal",
+    run_at: datetime | float | None = None,
+) -> str: ...
+@overload
+def enqueue(
+    connection: SyncConnection,
+    function: str | bytes,
+    payload: object = None,
+    *,
+    unique: str | bytes | None = None,
+    priority: str = "normal",
+    run_at: datetime | float | None = None,
+) -> str: ...
 def enqueue(
     connection: SyncConnection,
     function: str | bytes | Function[Any, Any],
-    payload: Any = None,
+    payload: object = None,
     *,
     unique: str | bytes | None = None,
     priority: str = "normal",
@@ -42,34 +64,65 @@ def enqueue(
     function has as many jobs as it may (the transaction can go on), SchemaError when the database lacks postgear. Any other
     error is the library's own.
     """
-    return call(connection, _encode([NewJob(function, payload, unique, priority, run_at)]))[0]
+    return call(connection, _encode([(function, payload, unique, priority, run_at)]))[0]
 
 
-def enqueue_many(connection: SyncConnection, jobs: Iterable[NewJob | tuple[Any, ...]]) -> list[str]:
-    """Queue jobs as ``enqueue`` does, in one round trip, and return their handles in the same order; all or none."""
+@overload
+def enqueue_many(connection: SyncConnection, jobs: Iterable[AnyJob]) -> list[str]: ...
+@overload
+def enqueue_many(connection: SyncConnection, jobs: Iterable[AnyJob | TypedJob[P]]) -> list[str]: ...
+def enqueue_many(connection: SyncConnection, jobs: Iterable[AnyJob | TypedJob[Any]]) -> list[str]:
+    """Queue jobs as ``enqueue`` does, in one round trip, and return their handles in the same order; all or none.
+
+    Type checkers take plain tuples with a Function only where all are of that Function and one length; else use NewJob.
+    """
     return call(connection, _encode(jobs))
 
 
+@overload
+async def enqueue_async(
+    connection: AsyncConnection,
+    function: Function[P, Any],
+    payload: P,
+    *,
+    unique: str | bytes | None = None,
+    priority: str = "normal",
+    run_at: datetime | float | None = None,
+) -> str: ...
+@overload
+async def enqueue_async(
+    connection: AsyncConnection,
+    function: str | bytes,
+    payload: object = None,
+    *,
+    unique: str | bytes | None = None,
+    priority: str = "normal",
+    run_at: datetime | float | None = None,
+) -> str: ...
 async def enqueue_async(
     connection: AsyncConnection,
     function: str | bytes | Function[Any, Any],
-    payload: Any = None,
+    payload: object = None,
     *,
     unique: str | bytes | None = None,
     priority: str = "normal",
     run_at: datetime | float | None = None,
 ) -> str:
     """Be ``enqueue`` for psycopg's AsyncConnection or AsyncCursor, SQLAlchemy's AsyncConnection or AsyncSession."""
-    handles = await call_async(connection, _encode([NewJob(function, payload, unique, priority, run_at)]))
+    handles = await call_async(connection, _encode([(function, payload, unique, priority, run_at)]))
     return handles[0]
 
 
-async def enqueue_many_async(connection: AsyncConnection, jobs: Iterable[NewJob | tuple[Any, ...]]) -> list[str]:
+@overload
+async def enqueue_many_async(connection: AsyncConnection, jobs: Iterable[AnyJob]) -> list[str]: ...
+@overload
+async def enqueue_many_async(connection: AsyncConnection, jobs: Iterable[AnyJob | TypedJob[P]]) -> list[str]: ...
+async def enqueue_many_async(connection: AsyncConnection, jobs: Iterable[AnyJob | TypedJob[Any]]) -> list[str]:
     """Be ``enqueue_many`` for the connections of ``enqueue_async``."""
     return await call_async(connection, _encode(jobs))
 
 
-def _encode(jobs: Iterable[NewJob | tuple[Any, ...]]) -> Arrays:
+def _encode(jobs: Iterable[tuple[Any, ...]]) -> Arrays:
     encoded = [encode_job(job) for job in jobs]
     uniques = [job.unique or None for job in encoded]
     run_ats = [job.run_at for job in encoded]

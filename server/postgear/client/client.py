@@ -12,13 +12,14 @@ from typing import Any, Self, TypeVar, overload
 
 from postgear.errors import ServerError, ServerUnreachable
 from postgear.functions import Function
+from postgear.newjob import AnyJob, TypedJob
 
 from . import operations, requests
 from .aio import AsyncLinks, AsyncRunning
 from .calls import Address, deadline_after
 from .links import Links, Running
 from .operations import Status
-from .requests import DEFAULT_SERVERS, DEFAULT_TIMEOUT_SECONDS, AnyFunction, AnyJob, Delay, Mapped, RunAt, Servers
+from .requests import DEFAULT_SERVERS, DEFAULT_TIMEOUT_SECONDS, AnyFunction, Delay, Mapped, RunAt, Servers
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -136,10 +137,16 @@ class Client:
         """
         return self._submit(requests.new_job(function, payload, unique, priority, run_at, delay), reducer)
 
-    def submit_many(self, jobs: Iterable[AnyJob]) -> list[str]:
+    @overload
+    def submit_many(self, jobs: Iterable[AnyJob]) -> list[str]: ...
+    @overload
+    def submit_many(self, jobs: Iterable[AnyJob | TypedJob[P]]) -> list[str]: ...
+    def submit_many(self, jobs: Iterable[AnyJob | TypedJob[Any]]) -> list[str]:
         """Submit background jobs without waiting for each and return their handles in the same order.
 
-        Raises NotAllSubmitted if some were refused, or nobody knows of them; it has the handles of the others.
+        Raises NotAllSubmitted if some were refused, or nobody knows of them; it has the handles of the others. So it does if
+        *jobs* raises, or has a job that cannot be, when some were sent already; if none was, that is raised as it is.
+        Type checkers take plain tuples with a Function only where all are of that Function and one length; else use NewJob.
         """
         return self._start(requests.submit_many(jobs), math.inf, self.timeout).run()
 
@@ -195,7 +202,7 @@ class Client:
         """Have the first server that answers send *data* back."""
         return self._start(operations.echo(data), deadline_after(self.timeout)).run()
 
-    def _submit(self, job: AnyJob, reducer: AnyFunction | None) -> str:
+    def _submit(self, job: tuple[Any, ...], reducer: AnyFunction | None) -> str:
         return self._start(requests.submit(job, reducer), deadline_after(self.timeout)).run()
 
     def _start(self, operation: Generator[Any, Any, T], deadline: float, patience: float | None = None) -> Running[T]:
@@ -320,7 +327,11 @@ class AsyncClient:
         """Be Client.submit."""
         return await self._submit(requests.new_job(function, payload, unique, priority, run_at, delay), reducer)
 
-    async def submit_many(self, jobs: Iterable[AnyJob]) -> list[str]:
+    @overload
+    async def submit_many(self, jobs: Iterable[AnyJob]) -> list[str]: ...
+    @overload
+    async def submit_many(self, jobs: Iterable[AnyJob | TypedJob[P]]) -> list[str]: ...
+    async def submit_many(self, jobs: Iterable[AnyJob | TypedJob[Any]]) -> list[str]:
         """Be Client.submit_many."""
         return await (await self._start(requests.submit_many(jobs), math.inf, self.timeout)).run()
 
@@ -372,7 +383,7 @@ class AsyncClient:
         """Be Client.echo."""
         return await (await self._start(operations.echo(data), deadline_after(self.timeout))).run()
 
-    async def _submit(self, job: AnyJob, reducer: AnyFunction | None) -> str:
+    async def _submit(self, job: tuple[Any, ...], reducer: AnyFunction | None) -> str:
         return await (await self._start(requests.submit(job, reducer), deadline_after(self.timeout))).run()
 
     async def _start(self, operation: Generator[Any, Any, T], deadline: float, patience: float | None = None) -> AsyncRunning[T]:

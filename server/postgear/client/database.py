@@ -12,23 +12,25 @@ import threading
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 import psycopg
 
 from postgear.application.enqueue import enqueue, enqueue_async, enqueue_many, enqueue_many_async
 from postgear.connecting import failed_connection, is_demoted, options
 from postgear.errors import InvalidJob, PostgearError, SchemaError, ServerUnreachable, StoreError, StoreInDoubt, StoreUnavailable
-from postgear.newjob import encode_unique
+from postgear.functions import Function
+from postgear.newjob import AnyJob, TypedJob, encode_unique
 
 from .calls import Address, parse_servers
 from .client import AsyncClient, Client
 from .operations import Status
-from .requests import DEFAULT_TIMEOUT_SECONDS, AnyFunction, AnyJob, RunAt
+from .requests import DEFAULT_TIMEOUT_SECONDS, AnyFunction, RunAt
 
 if TYPE_CHECKING:
     from postgear.application.connections import AsyncConnection, SyncConnection
 
+P = TypeVar("P")
 T = TypeVar("T")
 
 _STATUS: Final = "select known, running, numerator, denominator from postgear.handle_status(%s)"
@@ -104,15 +106,41 @@ class DatabaseClient(Client):
         with self._lock:
             self._connection.close()
 
-    def submit_many(self, jobs: Iterable[AnyJob]) -> list[str]:
+    @overload
+    def submit_many(self, jobs: Iterable[AnyJob]) -> list[str]: ...
+    @overload
+    def submit_many(self, jobs: Iterable[AnyJob | TypedJob[P]]) -> list[str]: ...
+    def submit_many(self, jobs: Iterable[AnyJob | TypedJob[Any]]) -> list[str]:
         """Queue background jobs, all or none, and return their handles in the same order."""
         return self._do(lambda connection: enqueue_many(connection, jobs), is_writing=True)
 
+    @overload
+    def enqueue(
+        self,
+        connection: SyncConnection,
+        function: Function[P, Any],
+        payload: P,
+        *,
+        unique: str | bytes | None = None,
+        priority: str = "normal",
+        run_at: RunAt = None,
+    ) -> str: ...
+    @overload
+    def enqueue(
+        self,
+        connection: SyncConnection,
+        function: str | bytes,
+        payload: object = None,
+        *,
+        unique: str | bytes | None = None,
+        priority: str = "normal",
+        run_at: RunAt = None,
+    ) -> str: ...
     def enqueue(
         self,
         connection: SyncConnection,
         function: AnyFunction,
-        payload: Any = None,
+        payload: object = None,
         *,
         unique: str | bytes | None = None,
         priority: str = "normal",
@@ -140,7 +168,7 @@ class DatabaseClient(Client):
         """Remove a background job, queued, scheduled or running; false: there is none. Not for mere producers."""
         return bool(self._row(_CANCEL, handle, is_writing=True)[0])
 
-    def _submit(self, job: AnyJob, reducer: AnyFunction | None) -> str:
+    def _submit(self, job: tuple[Any, ...], reducer: AnyFunction | None) -> str:
         _refuse_reducer(reducer)
         return self._do(lambda connection: enqueue_many(connection, [job]), is_writing=True)[0]
 
@@ -199,15 +227,41 @@ class AsyncDatabaseClient(AsyncClient):
             if self._connection is not None:
                 await self._connection.close()
 
-    async def submit_many(self, jobs: Iterable[AnyJob]) -> list[str]:
+    @overload
+    async def submit_many(self, jobs: Iterable[AnyJob]) -> list[str]: ...
+    @overload
+    async def submit_many(self, jobs: Iterable[AnyJob | TypedJob[P]]) -> list[str]: ...
+    async def submit_many(self, jobs: Iterable[AnyJob | TypedJob[Any]]) -> list[str]:
         """Be DatabaseClient.submit_many."""
         return await self._do(lambda connection: enqueue_many_async(connection, jobs), is_writing=True)
 
+    @overload
+    async def enqueue(
+        self,
+        connection: AsyncConnection,
+        function: Function[P, Any],
+        payload: P,
+        *,
+        unique: str | bytes | None = None,
+        priority: str = "normal",
+        run_at: RunAt = None,
+    ) -> str: ...
+    @overload
+    async def enqueue(
+        self,
+        connection: AsyncConnection,
+        function: str | bytes,
+        payload: object = None,
+        *,
+        unique: str | bytes | None = None,
+        priority: str = "normal",
+        run_at: RunAt = None,
+    ) -> str: ...
     async def enqueue(
         self,
         connection: AsyncConnection,
         function: AnyFunction,
-        payload: Any = None,
+        payload: object = None,
         *,
         unique: str | bytes | None = None,
         priority: str = "normal",
@@ -232,7 +286,7 @@ class AsyncDatabaseClient(AsyncClient):
         """Be DatabaseClient.cancel."""
         return bool((await self._row(_CANCEL, handle, is_writing=True))[0])
 
-    async def _submit(self, job: AnyJob, reducer: AnyFunction | None) -> str:
+    async def _submit(self, job: tuple[Any, ...], reducer: AnyFunction | None) -> str:
         _refuse_reducer(reducer)
         return (await self._do(lambda connection: enqueue_many_async(connection, [job]), is_writing=True))[0]
 

@@ -19,7 +19,7 @@ of an exchange and is of no more use. Standard library only, relative imports: i
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Final, NamedTuple, cast
 
@@ -101,9 +101,11 @@ def submit_many(jobs: Iterable[Submission]) -> Generator[Any, Any, list[str]]:
     """Submit background jobs without waiting for each, and return their handles in the same order.
 
     What was sent to a server that went away is not sent again; the others go to another server. Raises NotAllSubmitted
-    if any is not known to be queued.
+    if any is not known to be queued. What *jobs* raises is raised as it is if nothing was sent before; else the jobs before it
+    are submitted, and NotAllSubmitted has it.
     """
-    coming = iter(jobs)
+    raised: list[Exception] = []
+    coming = _read(jobs, raised)
     handles: list[str | None] = []
     errors: dict[int, ServerError] = {}
     unacknowledged: deque[tuple[int, bytes]] = deque()
@@ -111,6 +113,7 @@ def submit_many(jobs: Iterable[Submission]) -> Generator[Any, Any, list[str]]:
     while True:
         output = []
         if len(unacknowledged) <= low:
+            is_first = not handles
             size = 0
             for job in islice(coming, CHUNK_JOBS):
                 output.append(_background(job))
@@ -119,6 +122,8 @@ def submit_many(jobs: Iterable[Submission]) -> Generator[Any, Any, list[str]]:
                 size += len(output[-1])
                 if size >= CHUNK_BYTES:
                     break
+            if raised and is_first:
+                raise raised[0]
             low = len(output) // 2
         if not unacknowledged:
             break
@@ -149,6 +154,8 @@ def submit_many(jobs: Iterable[Submission]) -> Generator[Any, Any, list[str]]:
             position, function = unacknowledged.popleft()
             error = errors[position] = refusal(arguments)
             error.fill((yield WHERE), shown(function))
+    if raised:
+        raise NotAllSubmitted(handles, errors, raised[0]) from raised[0]
     if errors:
         raise NotAllSubmitted(handles, errors)
     return cast("list[str]", handles)  # none is missing without an error
@@ -229,6 +236,14 @@ def error_for(error: ServerError, function: str, handle: str = "") -> ServerErro
 def shown(name: bytes) -> str:
     """Return a name as messages show it."""
     return name.decode("utf-8", "backslashreplace")
+
+
+def _read(jobs: Iterable[Submission], raised: list[Exception]) -> Iterator[Submission]:
+    """Yield *jobs* up to what they raise, which is put into *raised*."""
+    try:
+        yield from jobs
+    except Exception as error:
+        raised.append(error)
 
 
 def _background(job: Submission) -> bytes:

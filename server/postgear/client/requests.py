@@ -21,7 +21,6 @@ from .jobs import JobEnded, Told
 from .operations import NORMAL, Status, Submission
 
 AnyFunction = str | bytes | Function[Any, Any]
-AnyJob = NewJob | tuple[Any, ...]
 RunAt = datetime | float | None
 Delay = float | timedelta | None
 Servers = str | Sequence[str]
@@ -46,7 +45,7 @@ def addresses(servers: Servers) -> list[Address]:
     return found
 
 
-def submission(job: AnyJob, reducer: AnyFunction | None = None, retries: int = 0) -> Submission:
+def submission(job: tuple[Any, ...], reducer: AnyFunction | None = None, retries: int = 0) -> Submission:
     """Return a job as it is submitted to a server. Raises InvalidJob."""
     function, workload, unique, priority, run_at = encode_job(job)
     if priority != NORMAL and (run_at is not None or reducer is not None):
@@ -85,13 +84,13 @@ def do(
     return decoded(function, ended)
 
 
-def submit(job: AnyJob, reducer: AnyFunction | None = None) -> Generator[Any, Any, str]:
+def submit(job: tuple[Any, ...], reducer: AnyFunction | None = None) -> Generator[Any, Any, str]:
     """Submit a background job and return its handle."""
     handle = yield from operations.submit(submission(job, reducer))
     return operations.shown(handle)
 
 
-def submit_many(new_jobs: Iterable[AnyJob]) -> Generator[Any, Any, list[str]]:
+def submit_many(new_jobs: Iterable[tuple[Any, ...]]) -> Generator[Any, Any, list[str]]:
     """Submit background jobs and return their handles."""
     return operations.submit_many(map(submission, new_jobs))
 

@@ -112,7 +112,7 @@ class Queue:
         return Stored(struct.unpack(">q", batch)[0], arrays.read_int8_array(result.get_value(0, 1)))
 
     def report(self, waiting: int | None, failed: int, oldest_seconds: float | None, rate: float, error: str | None) -> None:
-        """Renew the hold on the outbox and say how it goes; *waiting*: None: it could not be read.
+        """Renew the hold on the outbox and say how it goes; *waiting*: None: it could not be read, or rows not stored.
 
         Raises TakenOver; else as ``take_over``.
         """

@@ -84,6 +84,7 @@ class Relay:
         self._full: dict[bytes, float] = {}
         self._failed = 0
         self._error: str | None = None
+        self._is_failing = False
         self._reported_at = time.monotonic()
         self._reported_moved = 0
         self._told_state = ""
@@ -117,11 +118,18 @@ class Relay:
             try:
                 while self._work_on(queue):
                     pass
-            except OutboxError as error:
-                if self._source is not None and self._take_over(queue):
-                    self._error = str(error)
-                    self._report(queue, None)
+            except (OutboxError, StoreError) as error:
+                self._tell_failure(queue, error)
                 raise
+
+    def _tell_failure(self, queue: Queue, error: OutboxError | StoreError) -> None:
+        """Say in the queue that nothing is moved, and why, if PostgreSQL takes at least this."""
+        try:
+            if self._source is not None and self._take_over(queue):
+                self._error, self._is_failing = str(error), True
+                self._report(queue, None)
+        except StoreError as other:
+            raise error from other
 
     def _work_on(self, queue: Queue) -> bool:
         """Work over one connection to the outbox; true: it is spent, another is wanted."""
@@ -136,18 +144,21 @@ class Relay:
             for number, rows in queue.unsettled():
                 outbox_rows.delete(session, outbox_rows.present(session, rows))
                 queue.settle(number)
-            self._report(queue, session)
+            # Rows that PostgreSQL refused are tried again after this; until they are stored nothing is as it should be.
+            self._report(queue, None if self._is_failing else session)
             while True:
                 batch = outbox_rows.read(session, self._settings.batch_rows, self._full_functions())
                 if batch.is_cut:
                     with connection(self._address) as other:
                         self._move(queue, other, batch)
+                    self._is_failing = False
                     return True
                 self._move(queue, session, batch)
                 self._tell_state("working")
                 # Not before: what fails in each batch would be told, and tried, again and again.
                 self._told_error, self._pause = "", _RETRY_SECONDS[0]
-                if time.monotonic() >= self._reported_at + _REPORT_SECONDS:
+                if self._is_failing or time.monotonic() >= self._reported_at + _REPORT_SECONDS:
+                    self._is_failing = False
                     self._report(queue, session)
                 size = len(batch.rows) + len(batch.wrong)
                 if not size and self._settings.once:

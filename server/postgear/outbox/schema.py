@@ -8,7 +8,7 @@ last.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -22,7 +22,7 @@ VERSION: Final = 1
 
 _TABLES: Final = ("postgear_schema", "postgear_outbox", "postgear_outbox_failed")
 _NO_TABLE: Final = 1146
-_FUNCTION_EXISTS: Final = 1125
+_CANNOT_INITIALIZE: Final = 1123
 
 
 class Outbox(NamedTuple):
@@ -35,7 +35,8 @@ class Outbox(NamedTuple):
 def install(address: Address) -> str:
     """Create or upgrade tables and functions; return what was done, for people. Raises OutboxRefused, OutboxError.
 
-    Where functions of these names are loaded into the server (the UDF), those come first; then ours are left out, and told.
+    Where functions of these names are loaded into the server (the UDF), those come first, which is told; MariaDB has none of ours
+    beside them then, MySQL has, and takes them only where their database is named.
     """
     with connection(address, is_owner=True) as session:
         found = installed(session)
@@ -50,7 +51,9 @@ def install(address: Address) -> str:
             engine = _engine(cursor)
             if engine != "InnoDB":
                 raise OutboxError(f"{address}: postgear_outbox has engine {engine}, which has no transactions; it must be InnoDB")
-            left_out = _make_functions(cursor, replaces=is_mariadb(session))
+            names = [path.stem for path in _files("functions")]
+            loaded = [name for name in names if _is_loaded(cursor, name)]
+            _make_functions(cursor, () if not is_mariadb(session) else loaded, replaces=is_mariadb(session))
             cursor.execute(
                 "insert into postgear_schema (version, source) values (%s, %s) on duplicate key update version = %s",
                 (VERSION, str(uuid.uuid4()), VERSION),
@@ -64,15 +67,15 @@ def install(address: Address) -> str:
             else f"upgraded from {found.version}"
         )
         told = f"outbox in {address}: {done}, version {VERSION}"
-        if calling and not left_out:
+        if calling and not loaded:
             told += (
                 f"\ntriggers that call gman_ functions: {', '.join(calling)}; if these were loaded functions before, MariaDB "
                 "fails such triggers with error 1122 until an administrator runs: flush tables"
             )
-        if left_out:
+        if loaded:
             told += (
-                f"\nits functions are not made, for loaded ones are in the server, which submit at once: {', '.join(left_out)}"
-                "\nto have those of the outbox: mysql_udf/uninstall.sql, then `postgear mysql upgrade` (docs/mysql.md, step 4)"
+                f"\nloaded functions of the server come before the outbox's and submit at once: {', '.join(loaded)}; "
+                "to have those of the outbox: mysql_udf/uninstall.sql, then `postgear mysql upgrade` (docs/mysql.md, step 4)"
             )
         return told
 
@@ -122,24 +125,31 @@ def check(session: Any, address: Address) -> Outbox:
     return found
 
 
-def _make_functions(cursor: Any, *, replaces: bool) -> list[str]:
-    """Make the functions; return the names of those that are not made, for loaded ones (the UDF) are in the way."""
+def _is_loaded(cursor: Any, name: str) -> bool:
+    """Whether a loaded function (the UDF) has the name: only such a one is asked at its start whether arguments suit it.
+
+    The lists of loaded functions are for administrators, and are others in MariaDB and MySQL.
+    """
     import mysql.connector
 
-    left_out = []
+    try:
+        cursor.execute(f"select {name}()")
+        cursor.fetchall()  # that a stored one takes arguments is told here
+    except mysql.connector.Error as error:
+        return bool(error.errno == _CANNOT_INITIALIZE)
+    return True
+
+
+def _make_functions(cursor: Any, left_out: Collection[str], *, replaces: bool) -> None:
     for path in _files("functions"):
+        if path.stem in left_out:
+            continue
         text = path.read_text(encoding="ascii")
         if replaces:
             text = text.replace("create function", "create or replace function", 1)
         else:
             cursor.execute(f"drop function if exists {path.stem}")
-        try:
-            cursor.execute(text)
-        except mysql.connector.Error as error:
-            if error.errno != _FUNCTION_EXISTS:
-                raise
-            left_out.append(path.stem)
-    return left_out
+        cursor.execute(text)
 
 
 def _calling(cursor: Any) -> list[str]:

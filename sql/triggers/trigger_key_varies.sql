@@ -1,0 +1,33 @@
+create or replace function postgear.trigger_key_varies(of_type oid) returns boolean
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+-- Say whether the text of a type's values depends on settings of the session, as TimeZone or bytea_output, also within arrays,
+-- domains, ranges and composite types.
+--
+-- Types of extensions are taken to have one text.  Called by: trigger_key.  Tables: none but the catalog.
+with recursive part (type) as (
+    select of_type
+    union
+    select inner_type
+    from part
+    join pg_type on pg_type.oid = part.type
+    cross join lateral (
+        select typbasetype
+        union all
+        select typelem
+        union all
+        select atttypid from pg_attribute where typrelid <> 0 and attrelid = typrelid and attnum > 0 and not attisdropped
+    ) as within (inner_type)
+)
+select exists (
+    select
+    from part
+    join pg_type on pg_type.oid = part.type
+    -- Json has dates as ISO 8601 whatever DateStyle is, but not within ranges, which are strings there.
+    where typtype in ('r', 'm') or pg_type.oid = any (array[
+        'timestamptz', 'interval', 'bytea', 'money', 'float4', 'float8', 'path', 'polygon', 'circle'
+    ]::regtype[]::oid[])
+)
+$$;

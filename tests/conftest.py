@@ -15,6 +15,7 @@ pytest.register_assert_rewrite("tests.server.bytes")
 from postgear import schema  # noqa: E402
 from postgear.testing.processes import postgres  # noqa: E402
 from tests.database import database  # noqa: E402
+from tests.folders import use_memory  # noqa: E402
 from tests.server_process import ServerProcess  # noqa: E402
 
 TEMPLATE = "postgear_template"
@@ -23,6 +24,7 @@ _numbers = itertools.count(1)
 
 
 def pytest_configure() -> None:
+    use_memory()
     # SIGTERM, as from timeout(1), ends a session like Ctrl-C: with everything stopped that it started.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     # A shell starts what it runs in the background with SIGINT ignored, which the programs under test would inherit.

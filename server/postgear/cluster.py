@@ -15,7 +15,7 @@ import psycopg
 
 from postgear.connecting import failed_connection, options
 from postgear.errors import SchemaError, StoreError
-from postgear.store.postgres import Standby
+from postgear.store.told import Standby
 
 _DATABASE = """
 select current_database() as name, current_setting('server_version') as version,

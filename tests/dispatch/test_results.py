@@ -87,13 +87,14 @@ def test_the_result_of_a_foreground_job_that_became_durable_is_kept_under_the_du
 
 
 def test_the_result_of_a_foreground_job_that_ended_while_its_row_was_written_is_kept() -> None:
-    desk = Desk()  # the server has not heard yet that the function keeps results; the database knows
+    desk = Desk()
     worker = desk.worker()
     desk.send(desk.connect(), "SUBMIT_JOB", b"f", b"u", b"w")
     desk.grab(worker)
     desk.send(desk.connect(), "SUBMIT_JOB_BG", b"f", b"u", b"w")
     desk.send(worker, "WORK_COMPLETE", b"H:s:f1", b"x")
     assert desk.dispatcher.results == {}
+    desk.dispatcher.function(b"f").keeps_results = True  # it was asked for by the submit
     desk.store(7)
     assert (desk.dispatcher.finishes, desk.dispatcher.results) == ([], {7: Ending(True, b"x")})
 

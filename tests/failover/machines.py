@@ -23,6 +23,7 @@ from psycopg.conninfo import make_conninfo
 
 from postgear import schema
 from postgear.postmaster import Postmaster
+from tests.folders import forget_shared_memory
 from tests.ports import free_port
 
 PROGRAM = Path(sys.executable).with_name("postgear")
@@ -65,6 +66,8 @@ class Primary:
         with (cluster / "postgresql.conf").open("a") as conf:
             # A machine here dies by SIGKILL of its processes, which takes no page from the kernel: fsync would only cost time.
             conf.write("fsync = off\nwal_log_hints = on\nshared_buffers = 32MB\n")
+            # Else what is killed and never started again leaves a megabyte in /dev/shm.
+            conf.write("dynamic_shared_memory_type = mmap\n")
         primary.start()
         with psycopg.connect(primary.dsn, dbname="postgres", autocommit=True) as connection:
             connection.execute("create database postgear")
@@ -283,4 +286,6 @@ class Standby:
 
 def remove(folder: Path) -> None:
     """Delete a folder that processes may have used until just now."""
+    for cluster in folder.glob("*/postgres"):
+        forget_shared_memory(cluster)
     shutil.rmtree(folder, ignore_errors=True)

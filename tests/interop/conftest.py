@@ -54,9 +54,9 @@ class Programs:
         """The command line of one of ``programs/``."""
         return [*self._commands[name], self.server.host, str(self.server.port), *arguments]
 
-    def run(self, command: list[str], data: bytes = b"") -> bytes:
+    def run(self, command: list[str], data: bytes = b"", seconds: float = RUN_SECONDS) -> bytes:
         """Run a program to its end, feed it *data*, and return what it prints."""
-        run = subprocess.run(command, input=data, capture_output=True, timeout=RUN_SECONDS, env=self._environment, check=False)
+        run = subprocess.run(command, input=data, capture_output=True, timeout=seconds, env=self._environment, check=False)
         assert run.returncode == 0, (command, run.returncode, run.stdout[-2000:], run.stderr[-2000:])
         return run.stdout
 

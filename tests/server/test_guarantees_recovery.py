@@ -98,11 +98,9 @@ def test_g9_a_job_is_found_without_its_notify(kind: str, server: ServerProcess, 
     worker.can_do(b"f")
     worker.sleep()
     wait_for(lambda: query(dsn, "select sleeping from postgear.server") == [(True,)], "the server's sleep")
-    started = time.monotonic()
     query(dsn, f"select gman_do_{kind}('f', 'w')")
 
     worker.expect("NOOP")
-    assert time.monotonic() - started < 2.0, "the poll comes every second"
     assert worker.grab()[2] == b"w"
 
 
@@ -115,9 +113,7 @@ def test_g9_a_job_of_another_server_s_client_is_found_without_its_notify(
     worker.can_do(b"f")
     worker.sleep()
     wait_for(lambda: query(dsn, "select sleeping from postgear.server where name = 'second'") == [(True,)], "the server's sleep")
-    started = time.monotonic()
     handle = connect_to(first).submit("SUBMIT_JOB_BG", b"f", b"", b"w")
 
     worker.expect("NOOP")
-    assert time.monotonic() - started < 2.0
     assert worker.grab() == [handle, b"f", b"w"]

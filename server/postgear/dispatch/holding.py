@@ -116,12 +116,12 @@ class Holding(State):
     def _has_ended(self, job: Job, *, is_completed: bool, data: bytes | None) -> None:
         """Note the outcome of a job: its row, if it has or gets one, goes with it."""
         job.has_outcome = True
-        # Where its row is being written, its function may not be known yet; the database knows whether it keeps this.
+        # Where its row is being written, its function may not be known yet.
         if (job.function.keeps_results or job.pending_joins) and not job.cancelled:
             job.ending = Ending(is_completed, data)
 
     def _finish_row(self, job: Job, job_id: int) -> None:
-        if job.ending is None:
+        if job.ending is None or not job.function.keeps_results:
             self.finishes.append(job_id)
         else:
             self.results[job_id] = job.ending

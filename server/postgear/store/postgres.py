@@ -12,7 +12,7 @@ import logging
 import struct
 from collections.abc import Callable, Sequence
 from struct import pack
-from typing import Final, NamedTuple
+from typing import Final
 
 from psycopg import pq
 
@@ -36,6 +36,7 @@ from . import arrays
 from .results import boolean, data, float_or_none, integer, integer_or_none
 from .session import Outcome, Session
 from .statements import ASK, CLAIM, CLUSTER, FINISH, LEASE, RESOLVE, SUBMIT
+from .told import Cluster, Relay, Standby
 
 log = logging.getLogger("postgear.store")
 
@@ -46,39 +47,6 @@ LOCK_SECONDS: Final = 1
 commit: all later calls of the session wait, too."""
 OLD_SESSION_SECONDS: Final = 2
 """How long the end of a lost connection's statement is waited for before the connections are made anew."""
-
-
-class Cluster(NamedTuple):
-    """Which PostgreSQL it is. timeline: eight hexadecimal digits, another after each promotion."""
-
-    system: str
-    timeline: str
-    started_at: str
-
-
-class Standby(NamedTuple):
-    """A standby that streams. What this role may not see is None."""
-
-    name: str
-    state: str | None
-    sync_state: str | None
-    lag_bytes: int | None
-    lag_seconds: float | None
-
-
-class Relay(NamedTuple):
-    """An outbox in MariaDB or MySQL, as its relay told last; what it has not told is None.
-
-    oldest_seconds: how far the queue is, or may be, behind; None: not at all.
-    """
-
-    outbox: str
-    is_working: bool
-    waiting: int | None
-    oldest_seconds: float | None
-    rows_per_second: float | None
-    moved: int
-    failed: int
 
 
 class PostgresStore:

@@ -24,8 +24,8 @@ from postgear.connecting import first_line, is_demoted, options
 from postgear.errors import JobLost, StoreInDoubt, StoreUnavailable
 from postgear.job import Ending
 from postgear.logs import event
-from postgear.store.postgres import Cluster
 from postgear.store.statements import CLUSTER
+from postgear.store.told import Cluster
 
 from .job import Job
 

@@ -21,6 +21,7 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 from tests.failover.chaos.programs import end_with_parent
+from tests.folders import forget_shared_memory
 from tests.ports import free_port
 from tests.server.load import query, wait_for
 
@@ -30,6 +31,7 @@ SETTINGS = {
     "max_wal_senders": "8",
     "max_connections": "100",
     "shared_buffers": "64MB",
+    "dynamic_shared_memory_type": "mmap",  # in the data folder, which is deleted; else a killed one leaves it in /dev/shm
     "min_wal_size": "32MB",
     "max_wal_size": "160MB",
     "wal_keep_size": "96MB",
@@ -113,6 +115,7 @@ class Cluster:
 
     def copy_upstream(self) -> None:
         """Become a copy of the node it follows, which can start as its standby."""
+        forget_shared_memory(self.data)
         shutil.rmtree(self.data, ignore_errors=True)
         self._run(
             "pg_basebackup", "-D", str(self.data), "-X", "stream", "-c", "fast", "-d",
@@ -229,6 +232,7 @@ class Cluster:
         """Kill it and unmount its file system."""
         if self._process is not None:
             self.kill()
+        forget_shared_memory(self.data)
         if self.is_mounted:
             subprocess.run(["umount", "--lazy", str(self.folder)], check=False)
 

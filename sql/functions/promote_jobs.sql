@@ -6,9 +6,10 @@ as $$
 --
 -- Called by: every server, with each poll; the skipped rows are being promoted by another.  Tables: job (updates).
 declare
+    due timestamptz := clock_timestamp();  -- a value: a volatile function bounds no index scan, so all that is scheduled would be read
     seconds double precision;
 begin
-    select extract(epoch from run_at - clock_timestamp()) into seconds
+    select extract(epoch from run_at - due) into seconds
     from postgear.job where run_at is not null order by run_at limit 1;
     if seconds is null or seconds > 0 then
         return seconds;
@@ -16,7 +17,7 @@ begin
     update postgear.job set run_at = null
     where id in (
         select id from postgear.job
-        where run_at <= clock_timestamp()
+        where run_at <= due
         order by run_at limit 1000
         for update skip locked
     );

@@ -382,6 +382,19 @@ def test_reaping_does_not_read_what_living_servers_have_finished(session: Connec
     assert pages < 50
 
 
+def test_queueing_what_is_due_does_not_read_what_is_scheduled_for_later(session: Connection) -> None:
+    session.execute(
+        "insert into postgear.job (function_id, priority, workload, run_at)"
+        " select 1, 1, 'x', now() + interval '1 day' from generate_series(1, 20000)"
+    )
+    session.execute("set enable_seqscan = off; set enable_bitmapscan = off")
+    for due in (1, 2):  # the first call reads the catalogs, too
+        session.execute("insert into postgear.job (function_id, priority, workload, run_at) values (1, 1, 'x', now())")
+        pages = buffers(session, "select postgear.promote_jobs()")
+        assert rows(session, "select count(*) from postgear.job where run_at is null") == [(due,)]
+    assert pages < 50
+
+
 def test_orphans_between_beside_and_without_leases_are_found(session: Connection) -> None:
     first, second = start_server(session), start_server(session)
     orphans = [f"{first}", f"{second}", f"{second} + 5"]

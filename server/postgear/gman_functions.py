@@ -85,9 +85,9 @@ def _choose(connection: psycopg.Connection, wanted: str) -> tuple[str | None, st
     if not is_superuser and wanted == "auto" and (is_extension or is_python):
         found = "the extension postgear" if is_extension else "PL/Python"
         return None, f"{found}, left as it is, for {no_right}"
-    problem = no_python if not has_python else no_right if not is_superuser else None
     if wanted == "sql":
         return "sql", "plain SQL, as asked"
+    problem = no_python if not has_python else no_right if not is_superuser else _python_problem(connection)
     if wanted == "plpython":
         if problem:
             raise SchemaError(f"--functions plpython: {problem}")
@@ -101,6 +101,17 @@ def _choose(connection: psycopg.Connection, wanted: str) -> tuple[str | None, st
     if has_files:
         return "extension", "the extension postgear"
     return "plpython", f"PL/Python without the extension: {no_files}"
+
+
+def _python_problem(connection: psycopg.Connection) -> str | None:
+    """Return why PL/Python does not run though its files are there, None: it does. Changes nothing."""
+    try:
+        with connection.transaction(force_rollback=True):
+            connection.execute("create extension if not exists plpython3u")
+            connection.execute("do 'pass' language plpython3u")
+    except psycopg.Error as error:
+        return f"the database server's plpython3u does not run: {str(error).strip().splitlines()[0]}"
+    return None
 
 
 def _install_extension(connection: psycopg.Connection) -> None:

@@ -36,16 +36,18 @@ def plain_dsn(request: pytest.FixtureRequest) -> Iterator[str]:
         if path.suffix != ".dist-info":
             shutil.copytree(path, folder / path.name, symlinks=True)
     (programs,) = folder.glob(f"{package}/**/bin/postgres")
-    for path in folder.glob("**/extension/plpython3u.control"):  # that of 14 wants a Python of its own
-        path.unlink()
     try:
         with postgres_tree.running(folder / "data", programs.parent) as dsn:
             notes: list[str] = []
             schema.upgrade(dsn, queue="test", tell=notes.append)
-            assert notes == [
-                "gman_* functions: plain SQL, which cannot wait for results:"
-                " the database server has no plpython3u (Debian: postgresql-plpython3-…)"
-            ]
+            (note,) = notes
+            # That of 14 wants a Python of its own.
+            why = (
+                "'s plpython3u does not run: could not load library"
+                if version == 14
+                else " has no plpython3u (Debian: postgresql-"
+            )
+            assert note.startswith(f"gman_* functions: plain SQL, which cannot wait for results: the database server{why}")
             with psycopg.connect(dsn) as session:
                 assert session.info.server_version // 10000 == version
             yield dsn

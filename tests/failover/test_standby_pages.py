@@ -7,6 +7,8 @@ import socket
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.failover.asking import get, submits
 from tests.failover.conftest import Pair
 from tests.failover.machines import PROGRAM
@@ -69,10 +71,23 @@ def test_a_standby_whose_pages_have_no_place_is_a_standby_all_the_same(pair: Pai
         pair.b.wait_for_log("synchronous: the primary's commits wait")
 
 
-def test_a_port_that_the_server_will_need_is_refused(tmp_path: Path) -> None:
-    command = [str(PROGRAM), "standby", "--primary", "host=a", "--data-dir", str(tmp_path / "b"), "--http", "127.0.0.1:8080"]
-    environment = os.environ | {"POSTGEAR_HTTP": "0.0.0.0:8080"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)
+@pytest.mark.parametrize(
+    ("arguments", "variables", "complaint"),
+    [
+        (
+            ["--http", "127.0.0.1:8080"],
+            {"POSTGEAR_HTTP": "0.0.0.0:8080"},
+            "--http: port 8080 is that of the server's own pages",
+        ),
+        (["--listen", "junk"], {}, "--listen: 'junk' given, must be HOST:PORT"),
+        ([], {"POSTGEAR_LEASE_SECONDS": "x"}, "POSTGEAR_LEASE_SECONDS: 'x' given, must be seconds"),
+    ],
+)
+def test_what_the_server_would_refuse_after_a_takeover_is_refused_at_the_start(
+    arguments: list[str], variables: dict[str, str], complaint: str, tmp_path: Path
+) -> None:
+    command = [str(PROGRAM), "standby", "--primary", "host=a", "--data-dir", str(tmp_path / "b"), *arguments]
+    done = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 2
-    assert "--http: port 8080 is that of the server's own pages" in done.stderr
+    assert complaint in done.stderr
     assert not (tmp_path / "b").exists()

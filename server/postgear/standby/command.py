@@ -189,13 +189,13 @@ def read(arguments: argparse.Namespace) -> Options:
 
 
 def _http(arguments: argparse.Namespace) -> str | None:
-    """Return where the pages are. Raises ConfigError for a port that the server would need after a promotion."""
-    if arguments.http is None:
-        return None
+    """Return where the pages are. Raises ConfigError for settings of the server that it would refuse after a promotion."""
     from postgear import config
 
+    served = config.load({"listen": arguments.listen}, os.environ, arguments.config).http
+    if arguments.http is None:
+        return None
     host, port = _address("--http", arguments.http)
-    served = config.load({}, os.environ, arguments.config).http
     if served is not None and port and parse_address(served)[1] == port:
         raise ConfigError(f"--http: port {port} is that of the server's own pages, which need it after a promotion; give another")
     return format_address(host, port)

@@ -202,13 +202,15 @@ class Admin:
         function = dispatcher.functions.get(words[2])
         if function is not None and (function.workers or function.running or sum(function.foreground)):
             return text.FUNCTION_IN_USE
-        await self._server.exchange.settle()
-        answer = await self._server.exchange.store.drop_function(words[2])
-        if answer == "in use":
-            return text.FUNCTION_IN_USE
-        self._counts_until = 0.0
-        if function is not None:
-            dispatcher.forget_function(function)
+        exchange = self._server.exchange
+        await exchange.settle()
+        async with exchange.function_ids.asking:
+            answer = await exchange.store.drop_function(words[2])
+            if answer == "in use":
+                return text.FUNCTION_IN_USE
+            self._counts_until = 0.0
+            if function is not None:
+                dispatcher.forget_function(function)
         return text.OK if answer == "dropped" else text.FUNCTION_NOT_FOUND
 
     async def maxqueue(self, _peer: Peer, words: Sequence[bytes]) -> bytes:

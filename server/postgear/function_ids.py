@@ -15,16 +15,17 @@ class FunctionIds:
     def __init__(self, holder: JobHolder, store: PostgresStore) -> None:
         self._holder = holder
         self._store = store
-        self._asking = asyncio.Lock()
+        self.asking = asyncio.Lock()
+        """Whoever drops a function holds it: one that is asked for meanwhile would be there again."""
 
     @property
     def are_wanted(self) -> bool:
         """Whether some are still to be learnt."""
-        return bool(self._holder.unresolved) or self._asking.locked()
+        return bool(self._holder.unresolved) or self.asking.locked()
 
     async def learn(self) -> None:
         """Learn the ids of functions; returns when none is asked for, by another caller either. Raises StoreError."""
-        async with self._asking:
+        async with self.asking:
             unresolved, self._holder.unresolved = self._holder.unresolved, []
             if not unresolved:
                 return

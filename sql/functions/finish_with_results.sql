@@ -11,6 +11,7 @@ as $$
 -- Called by: servers and workers straight on the database, for functions that keep results; in the transaction of a
 -- transactional handler with its delivery, as complete_job.  Tables: job (deletes), result (inserts), function (reads).
 declare
+    ended_at timestamptz := clock_timestamp();
     finished bigint[];
 begin
     with deleted as (
@@ -21,7 +22,7 @@ begin
     ), kept as (
         insert into postgear.result (job_id, function_id, outcome, result, finished_at, expires_at)
         select deleted.id, deleted.function_id, case when ended.completed then 'completed' else 'failed' end, ended.result,
-            clock_timestamp(), clock_timestamp() + function.keep_results
+            ended_at, ended_at + function.keep_results
         from deleted
         join unnest(ids, completed, results) as ended (id, completed, result) on ended.id = deleted.id
         join postgear.function on function.id = deleted.function_id

@@ -305,3 +305,12 @@ def test_what_a_claim_brings_after_the_claims_were_stopped_goes_back() -> None:
     desk.claim(row(1), lanes=lanes)
     assert desk.dispatcher.unused == [1]
     assert desk.dispatcher.held_ids() == []
+
+
+def test_a_dropped_function_is_not_asked_for() -> None:
+    desk = Desk()
+    asked = desk.dispatcher.function(b"asked")
+    dropped = desk.dispatcher.function(b"dropped")
+    assert desk.dispatcher.unresolved == [asked, dropped]
+    desk.dispatcher.forget_function(dropped)
+    assert desk.dispatcher.unresolved == [asked]

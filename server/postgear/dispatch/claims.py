@@ -121,3 +121,4 @@ class Claims(Workers):
             self.functions.pop(function.name, None)
             self.functions_by_id.pop(function.id, None)
             self.active.pop(function, None)
+            self.unresolved = [each for each in self.unresolved if each is not function]

@@ -24,7 +24,7 @@ from .store.session import StoreLocked
 log = logging.getLogger("postgear.exchange")
 
 NO_STANDBY: Final = "no synchronous standby is connected"
-GATHER_TURNS: Final = 3
+GATHER_TURNS: Final = 5
 """For how many turns of the loop clients that were just acknowledged may come into the next batch."""
 GATHER_MAX_JOBS: Final = 64
 """A larger batch comes from clients that do not wait for their acknowledgements."""

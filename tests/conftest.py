@@ -27,7 +27,7 @@ def pytest_configure() -> None:
     use_memory()
     # SIGTERM, as from timeout(1), ends a session like Ctrl-C: with everything stopped that it started.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    # A shell starts what it runs in the background with SIGINT ignored, nohup with SIGHUP; the programs under test would inherit that.
+    # A shell ignores SIGINT for what it runs in the background, nohup SIGHUP: the programs under test would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 

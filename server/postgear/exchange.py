@@ -77,7 +77,7 @@ class Exchange:
         self._promote_at = 0.0
         self.renewed_at = 0.0  # by the loop's clock
         self._duties = Duties(self.store, self._up, self._look_again)
-        self.listening = Listening(self.store, self._up, self._down, lambda: self._sleeping)
+        self.listening = Listening(self.store, self._up, lambda: self._sleeping)
         self._reminder = Reminder(log, self._loop.time)
         self._running: set[asyncio.Task[None]] = set()
         self.fatal: asyncio.Future[None] = self._loop.create_future()
@@ -187,6 +187,7 @@ class Exchange:
             self._reminder.told(AWAY)
             self._up.clear()
             self._down.set()
+            self.listening.lost()
             self._holder.store_is_up = False
             self._holder.serve_waiting()
             # All of them go, so that no call is under way when what is held here is settled with the database.
@@ -316,6 +317,9 @@ class Exchange:
                 self.store.put_host_last()
                 self._lost("the lease could not be renewed")
             self._holder.tick()
+            if self._holder.is_behind != self._finishes.are_behind:
+                self._holder.is_behind = not self._holder.is_behind
+                self._look_again()
             if self._holder.progress and now >= progress_at and self._up.is_set():
                 progress_at = now + PROGRESS_SECONDS
                 progress, self._holder.progress = self._holder.progress, {}

@@ -29,6 +29,9 @@ SETTLE_SECONDS: Final = 10.0
 RESULTS_MAX_JOBS: Final = 1000
 RESULTS_MAX_BYTES: Final = 16 * 1024 * 1024
 """After so much a batch of results is closed: PostgreSQL takes an array of 1 GB at most."""
+RESULTS_WAIT_JOBS: Final = 10_000
+RESULTS_WAIT_BYTES: Final = 32 * 1024 * 1024
+"""With more results waiting no more jobs are taken: workers make them faster than the database stores them."""
 
 
 class Finishes:
@@ -92,6 +95,14 @@ class Finishes:
     def has_releases(self) -> bool:
         """Whether jobs are on their way back."""
         return bool(self._holder.releases or self._holder.unused or self._releasing or self._unused)
+
+    @property
+    def are_behind(self) -> bool:
+        """Whether so many results wait that no more jobs should be taken."""
+        waiting = (self._keeping, self._holder.results)
+        if sum(map(len, waiting)) > RESULTS_WAIT_JOBS:
+            return True
+        return sum(len(ending.data or b"") for results in waiting for ending in results.values()) > RESULTS_WAIT_BYTES
 
     def _are_waiting(self) -> bool:
         holder = self._holder

@@ -28,6 +28,8 @@ order by p.prokind <> 'a'
 """Aggregates first: they depend on the others."""
 DROP_PYTHON_PARTS: Final = "drop function if exists gman_runtime();\n"
 _STALE: Final = "postgear: stale"
+_NOT_LOADED: Final = ("58", "0A", "XX")
+"""Classes of SQLSTATE with which PostgreSQL refuses a library or an interpreter (PG source, dfmgr.c)."""
 
 
 def install(connection: psycopg.Connection, wanted: str, folder: Callable[[str], Path]) -> str:
@@ -110,6 +112,8 @@ def _python_problem(connection: psycopg.Connection) -> str | None:
             connection.execute("create extension if not exists plpython3u")
             connection.execute("do 'pass' language plpython3u")
     except psycopg.Error as error:
+        if not (error.sqlstate or "").startswith(_NOT_LOADED):
+            raise SchemaError(f"gman_* functions: {str(error).strip()}") from error
         return f"the database server's plpython3u does not run: {str(error).strip().splitlines()[0]}"
     return None
 

@@ -40,6 +40,8 @@ class JobHolder(Protocol):
     """Something changed that makes a claim worth while; ``demands`` says which."""
     claim_limit: int | None
     """How many jobs the lanes that ``demands`` returned last are to bring altogether; None: as many as the lanes say."""
+    is_behind: bool
+    """More results wait to be stored than should be in memory: no jobs are taken from the database meanwhile."""
     suspended: bool
     """The lease is in doubt: jobs of the database are not given out."""
     is_lease_in_doubt: Callable[[], bool]

@@ -32,30 +32,39 @@ ADVICE: Final = "connect to PostgreSQL itself, not through a pooler in transacti
 class Listening:
     """Whether a lease hears notifications.
 
-    *up* and *down*: are set while the database answers, and from the loss of it until it answers again. *sleeps*: tells
-    whether the lease relies on notifications.
+    *up*: is set while the database answers. *sleeps*: tells whether the lease relies on notifications.
     """
 
-    def __init__(self, store: PostgresStore, up: asyncio.Event, down: asyncio.Event, sleeps: Callable[[], bool]) -> None:
+    def __init__(self, store: PostgresStore, up: asyncio.Event, sleeps: Callable[[], bool]) -> None:
         self._store = store
         self._up = up
-        self._down = down
         self._sleeps = sleeps
         self._number = 0
         self._awaited = ""
-        self._is_heard = asyncio.Event()
+        self._is_heard = False
+        self._is_lost = asyncio.Event()
+        self._told = asyncio.Event()  # of one or the other
         self.hears: bool | None = None
         """How the last try ended; None: there was none."""
 
     def heard(self, payload: str) -> None:
         """Learn of a notification whose first word is WORD; those of other leases are nothing to this one."""
         if payload == self._awaited:
-            self._is_heard.set()
+            self._is_heard = True
+            self._told.set()
+
+    def lost(self) -> None:
+        """Learn that the connection is lost: on the next one it is tried anew."""
+        self._is_lost.set()
+        self._told.set()
 
     async def run(self) -> None:
         """Try after each connect, then once in PROBE_SECONDS while the lease sleeps; tell the log of what changes."""
         while True:
             await self._up.wait()
+            if not self._up.is_set():
+                continue  # and lost again, before this had its turn
+            self._is_lost.clear()
             try:
                 hears = await self._try() or await self._listen_and_try()
             except StoreLocked:
@@ -64,18 +73,20 @@ class Listening:
                 if self._up.is_set():
                     event(log, logging.WARNING, "notifications not tried", reason=error)
             else:
-                self._tell(hears)
-                self.hears = hears
+                if hears or not self._is_lost.is_set():
+                    self._tell(hears)
+                    self.hears = hears
             await self._pause()
 
     async def _try(self) -> bool:
         self._number += 1
         self._awaited = f"{WORD} {self._store.lease} {self._number}"
-        self._is_heard.clear()
+        self._is_heard = False
+        self._told.clear()
         await self._store.notify(self._awaited)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._is_heard.wait(), HEARD_SECONDS)
-        return self._is_heard.is_set()
+            await asyncio.wait_for(self._told.wait(), HEARD_SECONDS)
+        return self._is_heard
 
     async def _listen_and_try(self) -> bool:
         await self._store.listen()
@@ -91,7 +102,7 @@ class Listening:
     async def _pause(self) -> None:
         while True:
             try:
-                await asyncio.wait_for(self._down.wait(), PROBE_SECONDS)
+                await asyncio.wait_for(self._is_lost.wait(), PROBE_SECONDS)
             except TimeoutError:
                 if not self._sleeps():
                     continue

@@ -3,7 +3,7 @@ language plpgsql
 as $$
 -- Hide a function that has no jobs. Returns 'dropped', 'missing' or 'in use'.
 --
--- The row stays, for servers remember its id; the next use of the name shows it again.
+-- The row stays, for servers remember its id; the next use of the name shows it again, as new.
 -- Called by: servers (drop function).  Tables: function (updates), job (reads).
 declare
     found_id integer;
@@ -15,7 +15,9 @@ begin
     if postgear.is_full(found_id, 1) then
         return 'in use';
     end if;
-    update postgear.function set dropped = true, max_high = null, max_normal = null, max_low = null where id = found_id;
+    update postgear.function
+    set dropped = true, max_high = null, max_normal = null, max_low = null, durability = default, keep_results = default
+    where id = found_id;
     return 'dropped';
 end
 $$;

@@ -129,3 +129,16 @@ def test_results_are_forgotten_with_the_lease() -> None:
     desk.send(worker, "WORK_COMPLETE", b"H:q:1", b"x")
     desk.dispatcher.forget_lease()
     assert desk.dispatcher.results == {}
+
+
+def test_nothing_is_taken_from_the_database_while_too_many_results_wait() -> None:
+    desk = keeping()
+    desk.worker(sleeping=True)
+    desk.dispatcher.is_behind = True
+    assert desk.dispatcher.demands(poll=True) == []
+    desk.send(desk.connect(), "SUBMIT_JOB_BG", b"f", b"", b"w")
+    assert desk.dispatcher.submits[0].claims == [False]
+    desk.store(7)
+    desk.dispatcher.is_behind = False
+    desk.dispatcher.reopen_backlogs()
+    assert [lane.function_id for lane in desk.dispatcher.demands(poll=False)] == [1] * 3

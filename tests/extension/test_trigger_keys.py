@@ -35,6 +35,8 @@ VALUES = {
     "moment": "2026-11-02 12:00+00",
     "dated": '(2,"2026-11-02 12:00+00")',
     "text": "\u20ac",
+    "texts": "[a,\u20ac)",
+    "named": '(\u20ac,"{}")',
     "numeric(9, 2)": "0.30",
     "uuid": "00000000-0000-0000-0000-000000000001",
 }
@@ -47,6 +49,7 @@ set extra_float_digits = -10; set client_encoding = 'latin9'
 @pytest.mark.parametrize("level", ["statement", "row"])
 def test_a_key_does_not_depend_on_settings_of_the_session(session: Connection, dsn: str, level: str) -> None:
     session.execute("create domain moment as timestamptz; create type dated as (id integer, at timestamptz)")
+    session.execute("create type texts as range (subtype = text); create type named as (name text, more jsonb)")
     session.execute("set timezone = 'UTC'; set extra_float_digits = 1")
     for number, (kind, text) in enumerate(VALUES.items()):
         session.execute(f"create table keyed_{number} (id {kind}, version integer)")

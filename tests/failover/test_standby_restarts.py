@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from postgear.standby import primary, state
+from postgear.standby import primary, promotion, state
+from postgear.standby.replica import Replica
 from tests.failover.asking import run_all, submits
 from tests.failover.conftest import Pair
 from tests.failover.machines import kill_postgres, postgres_pids
@@ -70,6 +71,14 @@ def test_a_promotion_by_hand_stays_remembered_whatever_the_standby_records(pair:
 
     pair.b.start()
     pair.b.wait_for_log('promoted why="a test"')
+
+
+def test_a_promotion_that_another_process_brought_to_its_end_is_not_begun_again(tmp_path: Path) -> None:
+    seen = state.State(state.Role.REPLICA, "b", "1", "postgres", "postgear", 1, 5432)
+    done = replace(seen, role=state.Role.PROMOTED, timeline=2, why="the primary was lost")
+    state.save(tmp_path, done)
+    assert promotion.promote(Replica(tmp_path, "*:5432"), seen, "by hand") == done
+    assert state.load(tmp_path) == done
 
 
 def test_changes_of_the_state_by_several_at_a_time_are_all_there(tmp_path: Path) -> None:

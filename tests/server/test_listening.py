@@ -70,7 +70,7 @@ class Lease:
     """A lease whose LISTEN may be lost, and what is asked of it."""
 
     def __init__(self, dsn: str, *, lost: int = 0) -> None:
-        self.up, self.down = asyncio.Event(), asyncio.Event()
+        self.up = asyncio.Event()
         self.sleeps = True
         self.asked = 0  # whether it sleeps
         self.heard: list[str] = []
@@ -83,7 +83,7 @@ class Lease:
                     await super().listen()
 
         self.store = Store(dsn, "test", self._notified)
-        self.listening = Listening(self.store, self.up, self.down, self._sleeps)
+        self.listening = Listening(self.store, self.up, self._sleeps)
 
     def _notified(self, payload: str) -> None:
         self.heard.append(payload)

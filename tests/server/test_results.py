@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import psycopg
 import pytest
 
 from tests.server.bytes import Peer, until
@@ -121,3 +122,28 @@ def test_results_whose_time_is_over_are_deleted_by_any_server(result: Read, star
     assert result(b"H:test:1101") == [("failed", None)]
     start_server()
     wait_for(lambda: query(dsn, "select count(*) from postgear.result") == [(3,)], "the others are deleted")
+
+
+def test_no_job_is_taken_while_results_wait_for_the_database(
+    result: Read, server: ServerProcess, connect_to: ConnectTo, dsn: str
+) -> None:
+    client, worker = connect_to(server), connect_to(server)
+    for peer in (client, worker):
+        peer.socket.settimeout(30)
+    worker.can_do(b"f")
+    large = client.submit("SUBMIT_JOB_BG", b"f", b"", b"")
+    assert worker.grab()[0] == large
+    handles = []
+
+    def is_left_in_the_queue() -> bool:
+        handles.append(client.submit("SUBMIT_JOB_BG", b"f", b"", b""))
+        return query(dsn, "select lease is null from postgear.job order by id desc limit 1") == [(True,)]
+
+    with psycopg.connect(dsn) as connection:
+        connection.execute("lock table postgear.result")
+        worker.send("WORK_COMPLETE", large, bytes(33 * 1024 * 1024))
+        worker.send("PRE_SLEEP")
+        wait_for(is_left_in_the_queue, "the server takes no more")
+        connection.rollback()
+    assert sorted(worker.grab()[0] for _ in handles) == sorted(handles)
+    until(lambda: [outcome for outcome, _data in result(large)], ["completed"])

@@ -73,3 +73,18 @@ def _grabbed(worker: Peer) -> bytes:
     worker.send("GRAB_JOB")
     packet = worker.packet()
     return packet.arguments(3)[0] if packet.name == "JOB_ASSIGN" else b""
+
+
+def test_a_drop_that_waits_for_a_lock_keeps_no_submit_waiting(start_server: Start, connect_to: ConnectTo, dsn: str) -> None:
+    server = start_server()
+    client, admin = connect_to(server), connect_to(server)
+    for peer in (client, admin):
+        peer.socket.settimeout(30)
+    client.submit("SUBMIT_JOB_BG", b"g", b"", b"")
+    assert admin.reply(b"create function f") == b"OK\r\n"
+    with psycopg.connect(dsn) as connection:
+        connection.execute("select postgear.keep_results('f', '1 day')")
+        admin.write(b"drop function f\n")
+        assert client.submit("SUBMIT_JOB_BG", b"h", b"", b"") in stored(dsn)
+        assert admin.line().startswith(b"ERR")
+    assert admin.reply(b"drop function f") == b"OK\r\n"

@@ -113,7 +113,7 @@ async def test_results_are_deleted_when_their_time_is_over(queue: Queue) -> None
 @on_both_stores
 async def test_many_results_are_deleted_in_several_calls(queue: Queue) -> None:
     store = await keeping(queue)
-    ids = await queue.submit(store, *({"claim": True} for _ in range(1200)))
+    ids = await queue.submit(store, *({"claim": True} for _ in range(120)))
     await store.finish_with_results(dict.fromkeys(ids, DONE))
     queue.pass_time(DAY + 1)
     assert [await store.expire_results() for _ in range(3)] == [True, True, False]

@@ -463,3 +463,12 @@ def test_a_slow_look_for_orphans_is_put_off_until_a_lease_ends(session: Connecti
 
 
 # -- a commit that is not an ack -------------------------------------------------------------------------------------
+
+
+def test_a_dropped_function_begins_anew(session: Connection) -> None:
+    session.execute(
+        "select postgear.function_id('f'), postgear.keep_results('f', '1 day'), postgear.set_durability('f', 'relaxed')"
+    )
+    session.execute("select postgear.set_limits('f', 1, 1, 1), postgear.drop_function('f'), postgear.function_id('f')")
+    found = rows(session, "select max_normal, durability, keep_results from postgear.function where name = 'f'")
+    assert found == [(None, "replicated", None)]

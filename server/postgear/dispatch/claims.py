@@ -19,7 +19,7 @@ class Claims(Workers):
     def demands(self, *, poll: bool) -> list[Lane]:
         """Return what is worth claiming; *poll*: also where the database was empty at the last look."""
         self.claim_wanted = False
-        if self.claims_stopped or self.suspended:
+        if self.claims_stopped or self.suspended or self.is_behind:
             return []
         lanes = []
         for function in self.active:

@@ -74,7 +74,9 @@ class Clients(Claims):
                 claim = True
         if run_at and position not in batch.joins:
             batch.run_ats[position] = run_at
-        elif function.workers and not function.backlog[priority] and not self.suspended and not self.claims_stopped:
+        elif (
+            function.workers and not function.backlog[priority] and not (self.suspended or self.claims_stopped or self.is_behind)
+        ):
             claim = claim or function.held[priority] + function.claiming[priority] < function.window()
             if not claim:
                 function.backlog[priority] = True  # jobs after it must not be born claimed, or they would overtake it

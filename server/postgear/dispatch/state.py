@@ -64,6 +64,7 @@ class State:
         self.store_is_up = False
         self.draining = False  # no job is given out any more
         self.claims_stopped = False  # no background job is taken from the database any more
+        self.is_behind = False  # more results wait for the database than should: none is taken meanwhile, either
         self.suspended = False  # the lease is in doubt: no background job is given out
         self.is_lease_in_doubt: Callable[[], bool] = lambda: False
         self.timed: dict[Job, float] = {}  # running jobs whose worker set a timeout, and when it ends

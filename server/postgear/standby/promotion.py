@@ -32,7 +32,9 @@ def promote(replica: Replica, known: State, why: str) -> State:
     """Promote the replica, which runs, and return the state it has then. Raises StandbyError; then call it again."""
     started = time.monotonic()
     if known.role is not Role.PROMOTING:
-        known = state.change(replica.data_dir, lambda known: replace(known, role=Role.PROMOTING, why=why))
+        known = state.change(replica.data_dir, lambda known: _promoting(known, why))
+        if known.role is Role.PROMOTED:
+            return known  # by another process meanwhile
     with replica.connect(known) as connection:
         connection.execute("alter system set synchronous_standby_names = ''")
         connection.execute("select pg_reload_conf()")
@@ -58,6 +60,10 @@ def promote(replica: Replica, known: State, why: str) -> State:
         advice="it is alone until another standby joins: run `postgear rejoin` on the old primary",
     )
     return known
+
+
+def _promoting(known: State, why: str) -> State:
+    return known if known.role is Role.PROMOTED else replace(known, role=Role.PROMOTING, why=why)
 
 
 def promote_by_hand(data_dir: Path, *, force: bool) -> list[str]:

@@ -27,7 +27,7 @@ from postgear.job import (
 
 ATTEMPT_MAX: Final = 32767
 REAP_SECONDS: Final = 1.5
-RESULTS_EXPIRED: Final = 500
+RESULTS_EXPIRED: Final = 50
 """At most so many results are deleted a call."""
 
 

@@ -413,7 +413,7 @@ class PostgresStore:
 
     async def drop_function(self, name: bytes) -> str:
         """See ``base.Store``."""
-        return data(await self._asking.call(b"drop_function", name), 0, 0).decode()
+        return data(await self._submit.call(b"drop_function", name), 0, 0).decode()
 
     async def register_server(self, name: str, address: str, pid: int, version: str, lease_seconds: float) -> None:
         """See ``base.Store``."""

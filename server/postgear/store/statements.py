@@ -14,6 +14,7 @@ SUBMIT: Final = {
 }
 RESOLVE: Final = {
     # Not a column of learn_functions: servers of the release before have prepared it, and its columns must stay as they are.
+    b"drop_function": b"select postgear.drop_function($1::bytea)",
     b"learn_functions": b"select learnt.*, function.keep_results is not null from postgear.learn_functions($1::bytea[]) as learnt"
     b" left join postgear.function on function.id = learnt.id",
 }
@@ -38,7 +39,8 @@ ASK: Final = {
     b"relays": b"select outbox, state = 'working', rows_waiting, oldest_seconds, rows_per_second, rows_moved, rows_failed"
     b" from postgear.relays order by outbox",
     # The setting holds until after the commit, whose lock it is for.
-    b"notify": b"select set_config('lock_timeout', $2::text, true), pg_notify('postgear', $1::text)",
+    b"notify": b"select set_config('lock_timeout', $2::text, true), set_config('synchronous_commit', 'off', true),"
+    b" pg_notify('postgear', $1::text)",
     b"cancel_job": b"select postgear.cancel_job($1::bigint)",
     b"is_full": b"select postgear.is_full($1::integer, $2::integer)",
     b"job_status": b"select * from postgear.job_status($1::bigint, $2::bytea)",
@@ -46,7 +48,6 @@ ASK: Final = {
     b"list_jobs": b"select * from postgear.list_jobs($1::bigint, $2::integer)",
     b"set_limits": b"select postgear.set_limits($1::bytea, $2::integer, $3::integer, $4::integer)",
     b"set_functions": b"select postgear.set_functions($1::bigint, $2::bytea[])",
-    b"drop_function": b"select postgear.drop_function($1::bytea)",
     b"reap_leases": b"select lease, released from postgear.reap_leases()",
     b"expire_results": b"select postgear.expire_results()",
 }

@@ -64,6 +64,7 @@ class Desk:
         self.progress: dict[int, tuple[int, int]] = {}
         self.claim_wanted = False
         self.claim_limit: int | None = None
+        self.is_behind = False
         self.suspended = False
         self.is_lease_in_doubt: Callable[[], bool] = lambda: False
         self.store_is_up = False
@@ -188,7 +189,7 @@ class Desk:
     def demands(self, *, poll: bool) -> list[Lane]:
         """See ``JobHolder``. Reserves the slots that are free, so that other sources bring no jobs for them meanwhile."""
         self.claim_wanted = False
-        if self._stopped or self.suspended:
+        if self._stopped or self.suspended or self.is_behind:
             return []
         self._reserved += self._slots.reserve(WINDOW_MAX_JOBS)
         self._give_reserved()

@@ -28,7 +28,7 @@ from .queue import Queue, TakenOver, WrongData, connected
 
 log = logging.getLogger("postgear.relay")
 
-_STAND_BY_SECONDS: Final = 0.5
+STAND_BY_SECONDS: Final = 0.5
 _REPORT_SECONDS: Final = 1.0
 _FULL_SECONDS: Final = 1.0
 """How long a function's rows are left where they are when its queue was full."""
@@ -139,7 +139,7 @@ class Relay:
                 if self._settings.once:
                     raise StoreError("another relay is at work on this outbox")
                 self._tell_state("standing_by")
-                if self._wait(_STAND_BY_SECONDS):
+                if self._wait(STAND_BY_SECONDS):
                     return False
             for number, rows in queue.unsettled():
                 outbox_rows.delete(session, outbox_rows.present(session, rows))

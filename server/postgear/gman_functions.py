@@ -89,7 +89,9 @@ def _choose(connection: psycopg.Connection, wanted: str) -> tuple[str | None, st
         return None, f"{found}, left as it is, for {no_right}"
     if wanted == "sql":
         return "sql", "plain SQL, as asked"
-    problem = no_python if not has_python else no_right if not is_superuser else _python_problem(connection)
+    problem = no_python if not has_python else no_right if not is_superuser else None
+    if problem is None and not (is_extension or is_python):  # else it has run here, and is not given up for a passing fault
+        problem = _python_problem(connection)
     if wanted == "plpython":
         if problem:
             raise SchemaError(f"--functions plpython: {problem}")
